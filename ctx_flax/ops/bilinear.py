@@ -1,0 +1,83 @@
+"""Bilinear sampling with zeros outside the image.
+
+Axes: b images, h w input grid, c channels. Points are (y, x) in pixels; pixel centres lie on integers.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ctx_flax.ops.geometry import check_shape
+
+CORNERS = (0, 0), (0, 1), (1, 0), (1, 1)
+
+
+def bilinear_sample(image, points):
+  """Samples an image at fractional positions.
+
+  out[b, ..., c] = sum over the four pixels (i, j) around the point of
+  (1 - |y - i|) (1 - |x - j|) image[b, i, j, c], each pixel outside the image counting as zero.
+
+  The gradient with respect to a point that lies exactly on a pixel is the one-sided difference
+  towards the next pixel, image[y + 1] - image[y]: a freshly initialised deformable convolution
+  samples on pixels only, and the symmetric 'tent' gradient, zero there, would never move it.
+
+  Args:
+    image: (b, h, w, c), floating.
+    points: (b, ..., 2) positions (y, x). Points far outside and infinite ones give zero, NaN gives NaN.
+
+  Returns:
+    (b, ..., c) in the dtype of `image`; interpolated in at least float32.
+
+  Raises:
+    ValueError: a wrong shape or dtype, naming the argument.
+
+  Reference: https://arxiv.org/abs/1703.06211, equations 3 and 4.
+  """
+  check_shape('image', image, 'b h w c', (None, None, None, None))
+  b, h, w, c = image.shape
+  middle = (None,) * max(jnp.ndim(points) - 2, 0)
+  check_shape('points', points, ' '.join(('b', *('p',) * len(middle), '2')), (b, *middle, 2))
+  pixels = image.reshape(b, h * w, c)
+  index, fraction, inside = corners(points, h, w)
+  value = sum(
+    corner_weight(fraction, inside, corner)[..., None] * gather(pixels, index[corner]) for corner in CORNERS
+  )
+  return value.astype(image.dtype)
+
+
+def corners(points, h, w):
+  """The four pixels around each point.
+
+  Args:
+    points: (..., 2).
+
+  Returns:
+    index: {corner: (...) int32 position in the flattened h * w grid, always a valid one}.
+    fraction: (y, x), each (...): distance of the point from its upper left corner, in [0, 1).
+    inside: ((y0, y1), (x0, x1)), each (...) 0. or 1.: whether that row or column is inside the image.
+  """
+  points = points.astype(jnp.promote_types(points.dtype, jnp.float32))
+  rows, fraction, inside = [], [], []
+  for position, size in ((points[..., 0], h), (points[..., 1], w)):
+    # Two pixels outside every corner is zero already; clipping keeps the integer cast defined.
+    position = jnp.clip(position, -2.0, size + 1.0)
+    first = jax.lax.stop_gradient(jnp.floor(position))
+    fraction.append(position - first)
+    first = first.astype(jnp.int32)
+    both = first, first + 1
+    inside.append(tuple(((n >= 0) & (n < size)).astype(points.dtype) for n in both))
+    rows.append(tuple(jnp.clip(n, 0, size - 1) for n in both))
+  index = {(i, j): rows[0][i] * w + rows[1][j] for i, j in CORNERS}
+  return index, tuple(fraction), tuple(inside)
+
+
+def corner_weight(fraction, inside, corner):
+  """Interpolation weight (...) of one corner; zero outside the image, NaN where the point is NaN."""
+  (y, x), (i, j) = fraction, corner
+  return (y if i else 1 - y) * inside[0][i] * (x if j else 1 - x) * inside[1][j]
+
+
+def gather(pixels, index):
+  """pixels (b, h * w, c) at index (b, ...) -> (b, ..., c), in at least float32."""
+  picked = jax.vmap(lambda p, i: p.at[i].get(mode='promise_in_bounds'))(pixels, index)
+  return picked.astype(jnp.promote_types(picked.dtype, jnp.float32))

@@ -1,0 +1,95 @@
+"""Deformable convolution in two steps: sample every tap, then contract with the kernel.
+
+The readable reference and the general case; the fast paths for contextual convolutions are in
+contextual_conv.py. Axes: b images, h w input grid, u v output grid, k taps (row-major), c in, d out,
+g offset groups.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ctx_flax.ops.bilinear import bilinear_sample
+from ctx_flax.ops.geometry import check_shape, output_size, pair, resolve_padding, sampling_points
+
+
+def deform_conv(x, kernel, offsets, mask=None, *, strides=1, padding=0, dilation=1, groups=1, bias=None):
+  """Modulated deformable convolution (DCNv2), with one kernel for all images or one per image.
+
+  y[p, d] = bias[d] + sum over k, c of kernel[k, c, d] mask[p, k] bilinear(x[:, :, c], p * stride - pad
+  + tap_k * dilation + offset[p, k]). With a shared kernel it equals torchvision's deform_conv2d in
+  NHWC with the offsets of tap k at [..., k, (dy, dx)].
+
+  Args:
+    x: (b, h, w, c).
+    kernel: (kh, kw, c / groups, d), or (b, kh, kw, c / groups, d) for one kernel per image.
+    offsets: (b, u, v, k, 2), or (b, u, v, g, k, 2) for g offset groups; (dy, dx) in input pixels,
+      taps row-major.
+    mask: (b, u, v, k) or (b, u, v, g, k) as the offsets, or None for ones.
+    strides, dilation: int or (rows, columns).
+    padding: int, (rows, columns), ((top, bottom), (left, right)), 'SAME' or 'VALID' (XLA's).
+    groups: number of convolution groups.
+    bias: (d,) or None.
+
+  Returns:
+    (b, u, v, d) in the dtype of x; accumulated in at least float32.
+
+  Raises:
+    ValueError: a wrong shape or dtype, naming the argument, its shape and the expected one.
+
+  Reference: https://arxiv.org/abs/1811.11168.
+  """
+  b, h, w, c = _check_image(x)
+  per_image = jnp.ndim(kernel) == 5
+  lead, axes = ((b,), 'b ') if per_image else ((), '')
+  if not isinstance(groups, int) or groups < 1 or c % groups:
+    raise ValueError(f'groups={groups!r} must be a positive divisor of the {c} channels of x')
+  check_shape('kernel', kernel, axes + 'kh kw c/groups d', (*lead, None, None, c // groups, None))
+  kh, kw, _, d = kernel.shape[-4:]
+  if d % groups:
+    raise ValueError(
+      f'kernel has {d} output channels (shape {kernel.shape}), not divisible by groups={groups}'
+    )
+  strides, dilation = pair(strides, 'strides'), pair(dilation, 'dilation')
+  pads = resolve_padding(padding, (h, w), (kh, kw), strides, dilation)
+  u, v = output_size((h, w), (kh, kw), strides, pads, dilation)
+  if jnp.ndim(offsets) == 6:
+    g = offsets.shape[3]
+    check_shape('offsets', offsets, 'b u v g k 2', (b, u, v, None, kh * kw, 2))
+    if g < 1 or c % g:
+      raise ValueError(f'offsets has shape {offsets.shape}: its {g} offset groups do not divide {c} channels')
+  else:
+    g = 1
+    check_shape('offsets', offsets, 'b u v k 2', (b, u, v, kh * kw, 2))
+  if mask is not None:
+    grouped = jnp.ndim(offsets) == 6
+    check_shape(
+      'mask', mask, 'b u v g k' if grouped else 'b u v k', (b, u, v, *((g,) if grouped else ()), kh * kw)
+    )
+  if bias is not None:
+    check_shape('bias', bias, 'd', (d,))
+
+  points = sampling_points(offsets, (kh, kw), strides, pads, dilation).reshape(b, u, v, g, kh * kw, 2)
+  taps = jax.vmap(bilinear_sample, in_axes=(3, 3), out_axes=4)(x.reshape(b, h, w, g, c // g), points)
+  if mask is not None:
+    weights = mask.reshape(b, u, v, g, kh * kw).swapaxes(3, 4)[..., None]
+    taps = (taps.astype(accumulation(x)) * weights.astype(accumulation(x))).astype(x.dtype)
+  taps = taps.reshape(b, u, v, kh * kw, groups, c // groups)
+  kernel = kernel.reshape(*kernel.shape[:-4], kh * kw, c // groups, groups, d // groups).astype(x.dtype)
+
+  def contract(taps, kernel):
+    return jnp.einsum('...kgc,kcgd->...gd', taps, kernel, preferred_element_type=accumulation(x))
+
+  y = (jax.vmap(contract) if per_image else contract)(taps, kernel).reshape(b, u, v, d)
+  if bias is not None:
+    y = y + bias.astype(y.dtype).reshape(1, 1, 1, d)
+  return y.astype(x.dtype)
+
+
+def accumulation(x):
+  """The dtype that sums over taps and channels are kept in: float32, or float64 if x has it."""
+  return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def _check_image(x):
+  check_shape('x', x, 'b h w c', (None, None, None, None))
+  return x.shape

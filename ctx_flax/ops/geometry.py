@@ -1,0 +1,93 @@
+"""Where a convolution looks: paddings, output sizes, the sampling points of every tap, and shape checks.
+
+Axes: b images, h w input grid, u v output grid, k taps (row-major), g offset groups, c in, d out.
+"""
+
+import jax.numpy as jnp
+
+Padding = int | str | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
+
+
+def pair(value, name, minimum=1):
+  """An int or a pair of ints as (rows, columns); ValueError naming the argument otherwise."""
+  values = (value, value) if isinstance(value, int) else tuple(value)
+  if len(values) != 2 or not all(isinstance(v, int) and v >= minimum for v in values):
+    raise ValueError(f'{name}={value!r}: expected an int or a pair of ints, each at least {minimum}')
+  return values
+
+
+def resolve_padding(padding, size, kernel_size, strides, dilation):
+  """Padding as ((top, bottom), (left, right)) in pixels.
+
+  An int pads all four sides, a pair of ints pads (rows, columns) symmetrically, a pair of pairs is
+  taken as it is. 'VALID' is none. 'SAME' is XLA's: output ceil(size / stride), the odd pixel at the
+  end; at stride 2 it is not the kernel_size // 2 that PyTorch models use.
+  """
+  if isinstance(padding, str):
+    if padding.upper() == 'VALID':
+      return (0, 0), (0, 0)
+    if padding.upper() == 'SAME':
+      pads = []
+      for n, k, stride, rate in zip(size, kernel_size, strides, dilation, strict=True):
+        total = max((-(-n // stride) - 1) * stride + (k - 1) * rate + 1 - n, 0)
+        pads.append((total // 2, total - total // 2))
+      return tuple(pads)
+  else:
+    try:
+      rows, columns = (padding, padding) if isinstance(padding, int) else padding
+      return pair(rows, 'padding', 0), pair(columns, 'padding', 0)
+    except (TypeError, ValueError):
+      pass
+  raise ValueError(
+    f"padding={padding!r}: expected 'SAME', 'VALID', an int, (rows, columns) or "
+    '((top, bottom), (left, right)), none negative'
+  )
+
+
+def output_size(size, kernel_size, strides, pads, dilation):
+  """(u, v) of the output grid; ValueError when the kernel does not fit into the padded image."""
+  grid = tuple(
+    (n + lo + hi - (k - 1) * rate - 1) // stride + 1
+    for n, k, stride, (lo, hi), rate in zip(size, kernel_size, strides, pads, dilation, strict=True)
+  )
+  if min(grid) < 1:
+    raise ValueError(
+      f'x has {size[0]} x {size[1]} pixels, too few for kernel size {kernel_size} with padding {pads} '
+      f'and dilation {dilation}: the output would be {grid[0]} x {grid[1]}'
+    )
+  return grid
+
+
+def sampling_points(offsets, kernel_size, strides, pads, dilation):
+  """Absolute positions (dy, dx last) that every tap samples: p * stride - pad + tap * dilation + offset.
+
+  Args:
+    offsets: (b, u, v, ..., k, 2) in input pixels, not scaled by stride or dilation.
+
+  Returns:
+    Points of the same shape, at least float32: bfloat16 has 8 bits, which at 56 pixels is 0.13 pixels.
+  """
+  u, v = offsets.shape[1:3]
+  dtype = jnp.promote_types(offsets.dtype, jnp.float32)
+  y = jnp.arange(u)[:, None] * strides[0] - pads[0][0] + jnp.arange(kernel_size[0])[None] * dilation[0]
+  x = jnp.arange(v)[:, None] * strides[1] - pads[1][0] + jnp.arange(kernel_size[1])[None] * dilation[1]
+  grid = u, v, *kernel_size
+  y = jnp.broadcast_to(y[:, None, :, None], grid)
+  x = jnp.broadcast_to(x[None, :, None, :], grid)
+  base = jnp.stack([y, x], -1).astype(dtype)
+  between = offsets.ndim - 5  # axes between the grid and the taps: none, or the offset groups
+  return offsets.astype(dtype) + base.reshape(1, u, v, *(1,) * between, -1, 2)
+
+
+def check_shape(name, array, axes, expected):
+  """ValueError unless `array` has the expected shape (None matches any size) and a floating dtype."""
+  shape = jnp.shape(array)
+  if len(shape) != len(expected) or any(
+    e is not None and s != e for s, e in zip(shape, expected, strict=True)
+  ):
+    wanted = ', '.join(
+      letter if e is None else str(e) for letter, e in zip(axes.split(), expected, strict=True)
+    )
+    raise ValueError(f'{name} has shape {shape}; expected ({axes.replace(" ", ", ")}) = ({wanted})')
+  if not jnp.issubdtype(jnp.result_type(array), jnp.floating):
+    raise ValueError(f'{name} has dtype {jnp.result_type(array)}; expected a floating dtype')
