@@ -163,9 +163,9 @@ def _sum_depthwise_backward(saved, dy):
 
   def tap_gradients(dx, tap):
     kernel, points, mask = tap
-    dpoints, dmask = _sampling_gradients(pixels, points, mask, dy * kernel[:, None, None], x.shape)
     # One scatter serves two gradients: of x (times the kernel) and of the kernel (times x).
-    scattered = _scatter(points, mask, dy, x.shape)
+    dsample = dy * kernel[:, None, None]
+    dpoints, dmask, scattered = _tap_gradients(pixels, points, mask, dsample, dy, x.shape)
     dkernel = jnp.sum(pixels.astype(dy.dtype) * scattered, 1)
     return dx + kernel[:, None] * scattered, (dkernel, dpoints, dmask)
 
@@ -209,13 +209,8 @@ def _sum_dense_backward(saved, dy):
     ddelta = jnp.einsum('buvc,buv->bc', sample, dy_all)
     dsample = jnp.einsum('buvd,cd->buvc', low, kernel, preferred_element_type=dtype)
     dsample = dsample + dy_all[..., None] * delta[:, None, None]
-    dpoints, dmask = _sampling_gradients(pixels, points, mask, dsample, x.shape)
-    return dx + _scatter(points, mask, dsample, x.shape), (
-      dkernel.astype(kernel.dtype),
-      ddelta,
-      dpoints,
-      dmask,
-    )
+    dpoints, dmask, scattered = _tap_gradients(pixels, points, mask, dsample, dsample, x.shape)
+    return dx + scattered, (dkernel.astype(kernel.dtype), ddelta, dpoints, dmask)
 
   dx = jnp.zeros(pixels.shape, dtype)
   dx, gradients = jax.lax.scan(tap_gradients, dx, (kernel, delta, points, mask))
@@ -242,27 +237,34 @@ def _sample(pixels, points, mask, shape):
   )
 
 
-def _sampling_gradients(pixels, points, mask, dsample, shape):
-  """Gradients of the points (b, u, v, 2) and of the mask (b, u, v), given that of the sample (b, u, v, c)."""
+def _tap_gradients(pixels, points, mask, dsample, spread, shape):
+  """Transposes one sampled tap, given the cotangent dsample (b, u, v, c) of its samples.
+
+  Returns:
+    The gradients of the points (b, u, v, 2) and of the mask (b, u, v), and the sum over positions
+    (b, h * w, c) of mask * interpolation weight * `spread` (b, u, v, c) on the pixels that were sampled.
+  """
   index, fraction, inside = corners(points, *shape[1:3])
-  # How much of the cotangent each corner's pixel explains: the only sums over channels that are needed.
-  along = {corner: jnp.sum(dsample * gather(pixels, index[corner]), -1) for corner in CORNERS}
-  dmask = sum(corner_weight(fraction, inside, corner) * along[corner] for corner in CORNERS)
+  weight = jnp.stack([corner_weight(fraction, inside, corner) for corner in CORNERS])
+
+  def one_corner(scattered, corner):
+    index, weight = corner
+    # How much of the cotangent this corner's pixel explains: the only sum over channels that is needed.
+    along = jnp.sum(dsample * gather(pixels, index), -1)
+    values = (mask * weight)[..., None] * spread
+    return jax.vmap(_add_at)(scattered, index, values), along
+
+  # A loop over the corners rather than four copies: one gathered and one scattered array live at a time.
+  scattered = jnp.zeros((*pixels.shape[:2], spread.shape[-1]), spread.dtype)
+  stacked = jnp.stack([index[corner] for corner in CORNERS]), weight
+  scattered, along = jax.lax.scan(one_corner, scattered, stacked)
   dy = dx = 0.0
-  for i, j in CORNERS:
-    visible = along[i, j] * inside[0][i] * inside[1][j]
+  for (i, j), value in zip(CORNERS, along, strict=True):
+    visible = value * inside[0][i] * inside[1][j]
     dy += (1 if i else -1) * (fraction[1] if j else 1 - fraction[1]) * visible
     dx += (1 if j else -1) * (fraction[0] if i else 1 - fraction[0]) * visible
-  return mask[..., None] * jnp.stack([dy, dx], -1), dmask
+  return mask[..., None] * jnp.stack([dy, dx], -1), jnp.sum(weight * along, 0), scattered
 
 
-def _scatter(points, mask, values, shape):
-  """Transpose of _sample: adds values (b, u, v, c) to the pixels (b, h * w, c) that were sampled."""
-  b, h, w, c = shape
-  index, fraction, inside = corners(points, h, w)
-  total = jnp.zeros((b, h * w, c), values.dtype)
-  for corner in CORNERS:
-    weighted = (mask * corner_weight(fraction, inside, corner))[..., None] * values
-    add = lambda t, i, v: t.at[i.reshape(-1)].add(v.reshape(-1, c), mode='promise_in_bounds')
-    total = jax.vmap(add)(total, index[corner], weighted)
-  return total
+def _add_at(pixels, index, values):
+  return pixels.at[index.reshape(-1)].add(values.reshape(-1, values.shape[-1]), mode='promise_in_bounds')

@@ -122,11 +122,19 @@ def _shift_backward(strides, pads, dilation, saved, dy):
   dx = _shift_sum(spread, kernels[:, ::-1, ::-1], (1, 1), ((0, 0), (0, 0)), dilation)
   dtype = accumulation(x)
   over = (1, 2) if kernels.shape[0] == x.shape[0] else (0, 1, 2)
-  taps = [
-    jnp.sum(window.astype(dtype) * dy.astype(dtype), over)
-    for _, window in _windows(x, kernel_size, strides, pads, dilation)
-  ]
-  dkernels = jnp.stack(taps, -2).reshape(kernels.shape)
+  padded, dy = _pad(x, pads), dy.astype(dtype)
+  kh, kw = kernel_size
+  span = [(n - 1) * stride + 1 for n, stride in zip(dy.shape[1:3], strides, strict=True)]
+
+  def tap_gradient(_, tap):
+    # A loop, because 49 products kept for 49 sums take the memory of 49 images.
+    corner = 0, tap // kw * dilation[0], tap % kw * dilation[1], 0
+    window = jax.lax.dynamic_slice(padded, corner, (x.shape[0], *span, x.shape[3]))
+    window = window[:, :: strides[0], :: strides[1]]
+    return None, jnp.sum(window.astype(dtype) * dy, over)
+
+  taps = jax.lax.scan(tap_gradient, None, jnp.arange(kh * kw))[1]  # (k, b, c) or (k, c)
+  dkernels = jnp.moveaxis(taps, 0, -2).reshape(kernels.shape)
   return dx, dkernels.astype(kernels.dtype)
 
 
