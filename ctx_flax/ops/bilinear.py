@@ -6,7 +6,7 @@ Axes: b images, h w input grid, c channels. Points are (y, x) in pixels; pixel c
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.ops.geometry import check_shape
+from ctx_flax.ops.geometry import at_least_float32, check_shape
 
 CORNERS = (0, 0), (0, 1), (1, 0), (1, 1)
 
@@ -56,7 +56,7 @@ def corners(points, h, w):
     fraction: (y, x), each (...): distance of the point from its upper left corner, in [0, 1).
     inside: ((y0, y1), (x0, x1)), each (...) 0. or 1.: whether that row or column is inside the image.
   """
-  points = points.astype(jnp.promote_types(points.dtype, jnp.float32))
+  points = points.astype(at_least_float32(points.dtype))
   rows, fraction, inside = [], [], []
   for position, size in ((points[..., 0], h), (points[..., 1], w)):
     # Two pixels outside every corner is zero already; clipping keeps the integer cast defined.
@@ -80,4 +80,4 @@ def corner_weight(fraction, inside, corner):
 def gather(pixels, index):
   """pixels (b, h * w, c) at index (b, ...) -> (b, ..., c), in at least float32."""
   picked = jax.vmap(lambda p, i: p.at[i].get(mode='promise_in_bounds'))(pixels, index)
-  return picked.astype(jnp.promote_types(picked.dtype, jnp.float32))
+  return picked.astype(at_least_float32(picked.dtype))

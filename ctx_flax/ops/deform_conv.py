@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from ctx_flax.ops.bilinear import bilinear_sample
-from ctx_flax.ops.geometry import check_shape, output_size, pair, resolve_padding, sampling_points
+from ctx_flax.ops.geometry import (
+  at_least_float32,
+  check_shape,
+  output_size,
+  pair,
+  resolve_padding,
+  sampling_points,
+)
 
 
 def deform_conv(x, kernel, offsets, mask=None, *, strides=1, padding=0, dilation=1, groups=1, bias=None):
@@ -87,7 +94,7 @@ def deform_conv(x, kernel, offsets, mask=None, *, strides=1, padding=0, dilation
 
 def accumulation(x):
   """The dtype that sums over taps and channels are kept in: float32, or float64 if x has it."""
-  return jnp.promote_types(x.dtype, jnp.float32)
+  return at_least_float32(x.dtype)
 
 
 def _check_image(x):

@@ -10,7 +10,9 @@ Padding = int | str | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 
 def pair(value, name, minimum=1):
   """An int or a pair of ints as (rows, columns); ValueError naming the argument otherwise."""
-  values = (value, value) if isinstance(value, int) else tuple(value)
+  if isinstance(value, int):
+    value = value, value
+  values = tuple(value) if isinstance(value, tuple | list) else ()
   if len(values) != 2 or not all(isinstance(v, int) and v >= minimum for v in values):
     raise ValueError(f'{name}={value!r}: expected an int or a pair of ints, each at least {minimum}')
   return values
@@ -68,7 +70,7 @@ def sampling_points(offsets, kernel_size, strides, pads, dilation):
     Points of the same shape, at least float32: bfloat16 has 8 bits, which at 56 pixels is 0.13 pixels.
   """
   u, v = offsets.shape[1:3]
-  dtype = jnp.promote_types(offsets.dtype, jnp.float32)
+  dtype = at_least_float32(offsets.dtype)
   y = jnp.arange(u)[:, None] * strides[0] - pads[0][0] + jnp.arange(kernel_size[0])[None] * dilation[0]
   x = jnp.arange(v)[:, None] * strides[1] - pads[1][0] + jnp.arange(kernel_size[1])[None] * dilation[1]
   grid = u, v, *kernel_size
@@ -77,6 +79,11 @@ def sampling_points(offsets, kernel_size, strides, pads, dilation):
   base = jnp.stack([y, x], -1).astype(dtype)
   between = offsets.ndim - 5  # axes between the grid and the taps: none, or the offset groups
   return offsets.astype(dtype) + base.reshape(1, u, v, *(1,) * between, -1, 2)
+
+
+def at_least_float32(dtype):
+  """float64 for float64, else float32; jnp.promote_types refuses under strict dtype promotion."""
+  return jnp.dtype('float64' if jnp.finfo(dtype).bits == 64 else 'float32')
 
 
 def check_shape(name, array, axes, expected):
