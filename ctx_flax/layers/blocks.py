@@ -1,0 +1,146 @@
+"""Residual blocks of the two network families, plain and contextual."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+
+from ctx_flax.layers.contextual_conv import ContextualConv
+from ctx_flax.layers.linear import DepthwiseConv, he_fan_out, normal_002
+from ctx_flax.layers.normalization import BatchNorm, LayerNorm
+from ctx_flax.layers.pooling import zero_invalid
+
+
+class DropPath(nn.Module):
+  """Stochastic depth: drops the branch of an image with probability `rate`, divides kept ones by 1 - rate.
+
+  Draws from the RNG stream 'drop_path'. Reference: https://arxiv.org/abs/1603.09382.
+  """
+
+  rate: float
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    if not train or self.rate == 0:
+      return x
+    if not 0 <= self.rate < 1:
+      raise ValueError(f'rate={self.rate}: expected 0 <= rate < 1')
+    keep = jax.random.bernoulli(self.make_rng('drop_path'), 1 - self.rate, (x.shape[0],))
+    return jnp.where(keep.reshape(-1, *(1,) * (x.ndim - 1)), x / (1 - self.rate), jnp.zeros((), x.dtype))
+
+
+class LayerScale(nn.Module):
+  """Multiplies every channel by a learned factor, initially `init`."""
+
+  init: float = 1e-6
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x):
+    gamma = self.param('gamma', initializers.constant(self.init), (x.shape[-1],), self.param_dtype)
+    return x * gamma.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class ConvNeXtBlock(nn.Module):
+  """x + DropPath(gamma * pwconv2(GELU(pwconv1(norm(dwconv(x)))))), dwconv 7x7, plain or contextual.
+
+  (b, h, w, c) -> (b, h, w, c). `layer_scale_init` 0 leaves the layer scale out.
+  """
+
+  contextual: bool = False
+  branch_dim: int | None = None
+  mask_gain: float = 1.0
+  drop_path_rate: float = 0.0
+  layer_scale_init: float = 1e-6
+  dtype: Any = None
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, context=None, valid=None, train=False):
+    """Returns the block's output and, when contextual, how it adapted (see ContextualConv), else None."""
+    c = x.shape[-1]
+    dtypes = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+    y, adaptation = zero_invalid(x, valid), None
+    if self.contextual:
+      y, adaptation = ContextualConv(
+        c, 7, depthwise=True, branch_dim=self.branch_dim, mask_gain=self.mask_gain, **dtypes, name='dwconv'
+      )(y, context, train=train, valid=valid)
+    else:
+      y = DepthwiseConv(7, **dtypes, name='dwconv')(y)
+    y = LayerNorm(**dtypes, name='norm')(y)
+    y = nn.Dense(4 * c, kernel_init=normal_002, **dtypes, name='pwconv1')(y)
+    y = nn.gelu(y, approximate=False)
+    y = nn.Dense(c, kernel_init=normal_002, **dtypes, name='pwconv2')(y)
+    if self.layer_scale_init:
+      y = LayerScale(self.layer_scale_init, self.param_dtype, name='layer_scale')(y)
+    return x + DropPath(self.drop_path_rate)(y, train=train), adaptation
+
+
+class Bottleneck(nn.Module):
+  """ResNet bottleneck 1x1, 3x3 (plain or contextual, with the stride), 1x1 to 4 * width, each with a norm.
+
+  (b, h, w, c) -> (b, ceil(h / strides), ceil(w / strides), 4 * width). The shortcut is projected where
+  `project` is set (the first block of a stage).
+
+  Attributes:
+    shift: applied to the input of the residual branch, for example a temporal shift over frames.
+  """
+
+  width: int
+  strides: int = 1
+  project: bool = False
+  contextual: bool = False
+  branch_dim: int | None = None
+  mask_gain: float = 1.0
+  norm: Callable[..., Any] = BatchNorm
+  shift: Callable[[jax.Array], jax.Array] = lambda x: x
+  dtype: Any = None
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, context=None, valid=None, train=False):
+    """Returns the block's output and, when contextual, how it adapted (see ContextualConv), else None."""
+    dtypes = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
+
+    def conv(features, kernel_size, strides, name):
+      pad = kernel_size // 2
+      return nn.Conv(
+        features,
+        (kernel_size, kernel_size),
+        strides,
+        [(pad, pad), (pad, pad)],  # not 'SAME', which pads one side only at stride 2
+        use_bias=False,
+        kernel_init=he_fan_out,
+        **dtypes,
+        name=name,
+      )
+
+    def norm(x, name, **keywords):
+      return self.norm(**dtypes, **keywords, name=name)(x, train=train)
+
+    y = nn.relu(norm(conv(self.width, 1, 1, 'conv1')(self.shift(x)), 'bn1'))
+    y, adaptation = zero_invalid(y, valid), None
+    if self.contextual:
+      y, adaptation = ContextualConv(
+        self.width,
+        3,
+        self.strides,
+        use_bias=False,
+        branch_dim=self.branch_dim,
+        norm=self.norm,
+        mask_gain=self.mask_gain,
+        kernel_init=he_fan_out,
+        **dtypes,
+        name='conv2',
+      )(y, context, train=train, valid=valid)
+    else:
+      y = conv(self.width, 3, self.strides, 'conv2')(y)
+    y = nn.relu(norm(y, 'bn2'))
+    # A block starts as the identity: its last norm's scale is zero.
+    y = norm(conv(4 * self.width, 1, 1, 'conv3')(y), 'bn3', scale_init=initializers.zeros)
+    if self.project:
+      x = norm(conv(4 * self.width, 1, self.strides, 'downsample_conv')(x), 'downsample_bn')
+    return nn.relu(x + y), adaptation

@@ -1,0 +1,180 @@
+"""Which classes are still likely, and the context vector that says so to the next stage.
+
+Axes: b images, n classes, e embedding. All in float32, whatever the compute dtype: it is little work,
+and it decides which classes survive.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+
+from ctx_flax.layers.linear import Linear, normal_002
+from ctx_flax.layers.normalization import LayerNorm
+from ctx_flax.layers.pooling import global_average_pool
+
+SELECTIONS = 'reduction', 'rerank'
+
+
+class Contextualizer(nn.Module):
+  """The contextualizing layers of a network: one instance holds the class embeddings and all stages' parts.
+
+  After stage s an image head turns the pooled features into an embedding u, and every class n is scored
+  by exp(tau) * cos(u, E_n). The best class_counts[s - 1] classes are kept and their embeddings merged into the
+  context of stage s + 1. Classes stay in their natural order; which are kept is a boolean mask.
+
+  Attributes:
+    num_classes: n.
+    class_counts: how many classes are considered at stages 2, 3, ...; not increasing.
+    head_dims: hidden size of every stage's image head, stage 1 first.
+    context_dims: size of the context of stages 2, 3, ...
+    embed_dim: e.
+    selection: 'reduction' chooses among the classes that are still considered (the paper); 'rerank'
+      chooses among all classes at every stage (the released code).
+    norm: constructor of the image heads' norms: LayerNorm, or functools.partial(BatchNorm, axis_name=...).
+      The mergers have LayerNorm in any case.
+    linear_init: 'normal' (ConvNeXt) or 'uniform' (ResNet), see Linear.
+    logit_scale_init: initial exp(tau).
+
+  Source: the paper, section 3, and the authors' released code.
+  """
+
+  num_classes: int
+  class_counts: tuple[int, ...]
+  head_dims: tuple[int, ...]
+  context_dims: tuple[int, ...]
+  embed_dim: int = 256
+  selection: str = 'reduction'
+  norm: Callable[..., Any] = LayerNorm
+  linear_init: str = 'normal'
+  logit_scale_init: float = 1 / 0.07
+  param_dtype: Any = jnp.float32
+
+  def setup(self):
+    check_class_counts(self.class_counts, self.num_classes)
+    if self.selection not in SELECTIONS:
+      raise ValueError(f'selection={self.selection!r}: expected one of {SELECTIONS}')
+    if not len(self.class_counts) == len(self.context_dims) == len(self.head_dims) - 1:
+      raise ValueError(
+        f'class_counts={self.class_counts}, context_dims={self.context_dims} and head_dims={self.head_dims}: '
+        'expected one head per stage, and one count and one context per stage but the first'
+      )
+    shape = self.num_classes, self.embed_dim
+    self.class_embedding = self.param('class_embedding', normal_002, shape, self.param_dtype)
+    tau = initializers.constant(math.log(self.logit_scale_init))
+    self.logit_scale = self.param('logit_scale', tau, (), self.param_dtype)
+    self.heads = [
+      ImageHead(dim, self.embed_dim, self.norm, self.linear_init, self.param_dtype, name=f'head{stage}')
+      for stage, dim in enumerate(self.head_dims, 1)
+    ]
+    self.mergers = [
+      ClassMerger(
+        dim, max(self.embed_dim // 4, 128), self.linear_init, self.param_dtype, name=f'merger{stage}'
+      )
+      for stage, dim in enumerate(self.context_dims, 2)
+    ]
+
+  def score(self, x, stage, *, train=False):
+    """Scores of all classes: (b, h, w, c) or pooled (b, c) -> (b, n) float32, finite for every class."""
+    if x.ndim == 4:
+      x = global_average_pool(x)
+    u = self.heads[stage - 1](x.astype(jnp.float32), train=train)
+    return jnp.exp(self.logit_scale) * (_unit(u) @ _unit(self.class_embedding).T)
+
+  def select(self, scores, considered, stage):
+    """Keeps the best classes for stage + 1: scores (b, n), considered (b, n) bool -> (b, n) bool.
+
+    Exactly class_counts[stage - 1] of them, equal scores by index. No gradient passes.
+    """
+    scores = jax.lax.stop_gradient(scores)
+    if self.selection == 'reduction':
+      scores = jnp.where(considered, scores, -jnp.inf)
+    return best_classes(scores, self.class_counts[stage - 1])
+
+  def context(self, considered, stage):
+    """The context vectors (b, context_dims[stage - 2]) that merge the considered classes (b, n)."""
+    return self.mergers[stage - 2](self.class_embedding, considered)
+
+  def __call__(self, features, *, train=False):
+    """Runs all stages on a list of features; what init calls to create every parameter."""
+    considered = jnp.ones((features[0].shape[0], self.num_classes), bool)
+    contexts = []
+    for stage, x in enumerate(features, 1):
+      scores = self.score(x, stage, train=train)
+      if stage < len(self.head_dims):
+        considered = self.select(scores, considered, stage)
+        contexts.append(self.context(considered, stage + 1))
+    return scores, contexts
+
+
+class ImageHead(nn.Module):
+  """Pooled features (b, c) -> embedding (b, e): linear, norm, ReLU, linear."""
+
+  hidden_dim: int
+  embed_dim: int
+  norm: Callable[..., Any]
+  linear_init: str
+  param_dtype: Any
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    x = Linear(self.hidden_dim, self.linear_init, param_dtype=self.param_dtype, name='proj')(x)
+    x = nn.relu(self.norm(epsilon=1e-5, param_dtype=self.param_dtype, name='norm')(x, train=train))
+    return Linear(self.embed_dim, self.linear_init, param_dtype=self.param_dtype, name='out')(x)
+
+
+class ClassMerger(nn.Module):
+  """Class embeddings (n, e) and the considered ones (b, n) -> context (b, context_dim).
+
+  The inner layer acts on every class alone, so it runs once on the table, and the mean over an image's
+  classes is one product with the mask: no (b, n, e) array.
+  """
+
+  context_dim: int
+  inner_dim: int
+  linear_init: str
+  param_dtype: Any
+
+  @nn.compact
+  def __call__(self, class_embedding, considered):
+    inner = Linear(self.inner_dim, self.linear_init, param_dtype=self.param_dtype, name='inner')(
+      class_embedding
+    )
+    inner = nn.relu(LayerNorm(1e-5, param_dtype=self.param_dtype, name='inner_norm')(inner))
+    kept = considered.astype(inner.dtype)
+    merged = kept @ inner / jnp.sum(kept, -1, keepdims=True)
+    merged = Linear(self.context_dim, self.linear_init, param_dtype=self.param_dtype, name='outer')(merged)
+    return nn.relu(LayerNorm(1e-5, param_dtype=self.param_dtype, name='outer_norm')(merged))
+
+
+def best_classes(scores, count):
+  """Mask (b, n) of the `count` highest scores of each row, equal scores by index."""
+  threshold = -jnp.sort(-scores, -1)[:, count - 1 : count]
+  above = scores > threshold
+  tied = scores == threshold
+  room = count - jnp.sum(above, -1, keepdims=True)
+  return above | (tied & (jnp.cumsum(tied, -1) <= room))
+
+
+def default_class_counts(num_classes):
+  """500, 200, 50 of 1000 classes, scaled; at least min(num_classes, 5): top-5 needs five."""
+  return tuple(max(int(num_classes * share + 0.5), min(num_classes, 5)) for share in (0.5, 0.2, 0.05))
+
+
+def check_class_counts(class_counts, num_classes):
+  """ValueError unless num_classes >= N_2 >= N_3 >= ... >= 2."""
+  counts = (num_classes, *class_counts)
+  if any(later > earlier for earlier, later in zip(counts, counts[1:], strict=False)) or min(counts) < 2:
+    raise ValueError(
+      f'class_counts={tuple(class_counts)}: expected {num_classes} (num_classes) >= N_2 >= N_3 >= ... >= 2; '
+      'every stage considers a part of the classes of the one before'
+    )
+
+
+def _unit(x):
+  # Not x / maximum(norm, eps): the gradient of a norm at zero is NaN.
+  return x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + 1e-12)

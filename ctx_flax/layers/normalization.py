@@ -1,0 +1,93 @@
+"""LayerNorm and BatchNorm with one calling convention, so that a layer can be given either.
+
+`norm(x, train=...)`: LayerNorm ignores `train`. Layers that say `norm()` get each norm's own default
+eps; where the networks use 1e-5 for LayerNorm too (image heads, mergers, kernel branches) they say so.
+"""
+
+from collections.abc import Hashable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+
+
+class LayerNorm(nn.Module):
+  """Normalises over the last axis, in at least float32.
+
+  The variance is the two-pass one: mean(x^2) - mean(x)^2 loses all digits where a branch has two or
+  three hidden units of nearly the same value.
+  """
+
+  epsilon: float = 1e-6
+  dtype: Any = None
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    del train
+    c = x.shape[-1]
+    scale = self.param('scale', initializers.ones, (c,), self.param_dtype)
+    bias = self.param('bias', initializers.zeros, (c,), self.param_dtype)
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    centred = wide - jnp.mean(wide, -1, keepdims=True)
+    variance = jnp.mean(centred**2, -1, keepdims=True)
+    return _affine(centred * jax.lax.rsqrt(variance + self.epsilon), scale, bias, self.dtype or x.dtype)
+
+
+class BatchNorm(nn.Module):
+  """Normalises over all axes but the last; PyTorch's statistics.
+
+  Normalises with the biased variance, stores the unbiased one, n / (n - 1) times it, with
+  running = momentum * running + (1 - momentum) * batch. Flax's own stores the biased one: in layers
+  that see one vector per image, n is the number of images and the difference is not small.
+
+  Attributes:
+    axis_name: pmapped axis to average statistics over, or None. n is then the global count, and
+      every device must hold the same number of elements.
+  """
+
+  epsilon: float = 1e-5
+  momentum: float = 0.9
+  axis_name: Hashable | None = None
+  dtype: Any = None
+  param_dtype: Any = jnp.float32
+  scale_init: initializers.Initializer = initializers.ones
+
+  @nn.compact
+  def __call__(self, x, *, train=False):
+    c = x.shape[-1]
+    running_mean = self.variable('batch_stats', 'mean', jnp.zeros, (c,), jnp.float32)
+    running_var = self.variable('batch_stats', 'var', jnp.ones, (c,), jnp.float32)
+    scale = self.param('scale', self.scale_init, (c,), self.param_dtype)
+    bias = self.param('bias', initializers.zeros, (c,), self.param_dtype)
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    if train:
+      mean = self._average(jnp.mean(_rows(wide), 0))
+      variance = self._average(jnp.mean((_rows(wide) - mean[None]) ** 2, 0))
+      if not self.is_initializing():
+        n = x.size // c * (1 if self.axis_name is None else jax.lax.axis_size(self.axis_name))
+        unbiased = variance * (n / max(n - 1, 1))
+        keep = self.momentum
+        running_mean.value = keep * running_mean.value + (1 - keep) * mean
+        running_var.value = keep * running_var.value + (1 - keep) * unbiased
+    else:
+      mean, variance = running_mean.value, running_var.value
+    lead = (1,) * (x.ndim - 1)
+    normal = (wide - mean.reshape(*lead, c)) * jax.lax.rsqrt(variance + self.epsilon).reshape(*lead, c)
+    return _affine(normal, scale, bias, self.dtype or x.dtype)
+
+  def _average(self, value):
+    if self.axis_name is None or self.is_initializing():
+      return value
+    return jax.lax.pmean(value, self.axis_name)
+
+
+def _rows(x):
+  return x.reshape(-1, x.shape[-1])
+
+
+def _affine(x, scale, bias, dtype):
+  shape = (1,) * (x.ndim - 1) + (-1,)
+  return (x * scale.astype(x.dtype).reshape(shape) + bias.astype(x.dtype).reshape(shape)).astype(dtype)

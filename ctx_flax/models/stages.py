@@ -1,0 +1,68 @@
+"""What both families share: named intermediates, and the class selection between stages."""
+
+import jax.numpy as jnp
+
+
+class Intermediates(dict):
+  """The `out` of a model: name -> array, in the order in which the network computes them.
+
+  `add` maps names to arrays that are added as the intermediates are recorded; the gradient with respect
+  to a zero that was added is the gradient with respect to the intermediate (Grad-CAM without hooks).
+  """
+
+  def __init__(self, add=None):
+    super().__init__()
+    self._add = dict(add or {})
+
+  def record(self, name, value):
+    """Stores value, plus what the caller adds to it, under name and returns it."""
+    if name in self._add:
+      extra = self._add.pop(name)
+      if jnp.shape(extra) != value.shape:
+        raise ValueError(f'add[{name!r}] has shape {jnp.shape(extra)}; expected {value.shape}')
+      value = value + extra
+    self[name] = value
+    return value
+
+  def record_adaptation(self, block, adaptation):
+    """Stores how a contextual block adapted under offsets, mask and kernel_delta, keyed 'stage.block'."""
+    for name, value in (adaptation or {}).items():
+      self.setdefault(name, {})[block] = value
+
+  def finish(self):
+    """A plain dict; ValueError when `add` names something that the network does not compute."""
+    if self._add:
+      known = [name for name, value in self.items() if not isinstance(value, dict)]
+      raise ValueError(f'add names {sorted(self._add)}, which the model does not compute; it has {known}')
+    return dict(self)
+
+
+def score_stage(contextualizer, pooled, stage, considered, out, *, train):
+  """Records scores, logits (-inf for classes that are out) and considered classes of a stage.
+
+  Returns:
+    (scores, logits), both (b, n).
+  """
+  out.record(f'considered{stage}', considered)
+  scores = out.record(f'scores{stage}', contextualizer.score(pooled, stage, train=train))
+  logits = scores
+  if contextualizer.selection == 'reduction':
+    logits = jnp.where(considered, scores, -jnp.inf)
+  return scores, out.record(f'logits{stage}', logits)
+
+
+def next_context(contextualizer, scores, stage, considered, out):
+  """Selects the classes of stage + 1 and merges them: (considered (b, n), context (b, e))."""
+  considered = contextualizer.select(scores, considered, stage)
+  return considered, out.record(f'context{stage + 1}', contextualizer.context(considered, stage + 1))
+
+
+def check_images(images, smallest):
+  """ValueError unless images are (b, h, w, c) with sides of at least `smallest` pixels."""
+  if jnp.ndim(images) != 4:
+    raise ValueError(f'images have shape {jnp.shape(images)}; expected (b, h, w, c)')
+  if min(images.shape[1:3]) < smallest:
+    raise ValueError(
+      f'images have {images.shape[1]} x {images.shape[2]} pixels; this network needs at least '
+      f'{smallest} x {smallest}, so that its last stage has a pixel left'
+    )
