@@ -33,14 +33,14 @@ class DropPath(nn.Module):
 
 
 class LayerScale(nn.Module):
-  """Multiplies every channel by a learned factor, initially `init`."""
+  """Multiplies every channel by a learned factor, initially `initial_value`."""
 
-  init: float = 1e-6
+  initial_value: float = 1e-6
   param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x):
-    gamma = self.param('gamma', initializers.constant(self.init), (x.shape[-1],), self.param_dtype)
+    gamma = self.param('gamma', initializers.constant(self.initial_value), (x.shape[-1],), self.param_dtype)
     return x * gamma.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 

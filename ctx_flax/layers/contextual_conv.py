@@ -50,7 +50,7 @@ class ContextualConv(nn.Module):
   branch_dim: int | None = None
   norm: Callable[..., Any] = LayerNorm
   mask_gain: float = 1.0
-  kernel_init: initializers.Initializer = normal_002
+  kernel_init: Callable[..., Any] = normal_002
   dtype: Any = None
   param_dtype: Any = jnp.float32
 

@@ -4,6 +4,7 @@ Axes: b images, n classes, e embedding. All in float32, whatever the compute dty
 and it decides which classes survive.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -24,8 +25,9 @@ class Contextualizer(nn.Module):
   """The contextualizing layers of a network: one instance holds the class embeddings and all stages' parts.
 
   After stage s an image head turns the pooled features into an embedding u, and every class n is scored
-  by exp(tau) * cos(u, E_n). The best class_counts[s - 1] classes are kept and their embeddings merged into the
-  context of stage s + 1. Classes stay in their natural order; which are kept is a boolean mask.
+  by exp(tau) * cos(u, E_n). The best class_counts[s - 1] classes are kept and their embeddings
+  merged into the context of stage s + 1. Classes stay in their natural order; a boolean mask says which
+  are kept.
 
   Attributes:
     num_classes: n.
@@ -168,7 +170,7 @@ def default_class_counts(num_classes):
 def check_class_counts(class_counts, num_classes):
   """ValueError unless num_classes >= N_2 >= N_3 >= ... >= 2."""
   counts = (num_classes, *class_counts)
-  if any(later > earlier for earlier, later in zip(counts, counts[1:], strict=False)) or min(counts) < 2:
+  if any(later > earlier for earlier, later in itertools.pairwise(counts)) or min(counts) < 2:
     raise ValueError(
       f'class_counts={tuple(class_counts)}: expected {num_classes} (num_classes) >= N_2 >= N_3 >= ... >= 2; '
       'every stage considers a part of the classes of the one before'

@@ -1,5 +1,6 @@
 """Deformable convolution as a layer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -39,7 +40,7 @@ class DeformConv(nn.Module):
   offset_groups: int = 1
   use_bias: bool = True
   mask_gain: float = 1.0
-  kernel_init: initializers.Initializer = initializers.lecun_normal()
+  kernel_init: Callable[..., Any] = initializers.lecun_normal()
   dtype: Any = None
   param_dtype: Any = jnp.float32
 

@@ -1,5 +1,6 @@
 """Linear and plain convolution layers with the initial values of the two network families."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -34,19 +35,19 @@ class Linear(nn.Module):
 
   Attributes:
     features: size of the output.
-    init: 'normal' (ConvNeXt: weights N(0, 0.02), bias 0) or 'uniform' (PyTorch's default: both
+    distribution: 'normal' (ConvNeXt: weights N(0, 0.02), bias 0) or 'uniform' (PyTorch's default: both
       U(+-1 / sqrt(fan_in))).
   """
 
   features: int
-  init: str = 'normal'
+  distribution: str = 'normal'
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x):
     c = x.shape[-1]
-    if self.init == 'uniform':
+    if self.distribution == 'uniform':
       kernel_init = bias_init = uniform_fan_in(c)
     else:
       kernel_init, bias_init = normal_002, initializers.zeros
@@ -60,7 +61,7 @@ class DepthwiseConv(nn.Module):
   """Depthwise k x k convolution (b, h, w, c) -> (b, h, w, c) with padding k // 2 and a bias."""
 
   kernel_size: int = 7
-  kernel_init: initializers.Initializer = normal_002
+  kernel_init: Callable[..., Any] = normal_002
   dtype: Any = None
   param_dtype: Any = jnp.float32
 

@@ -4,7 +4,7 @@
 eps; where the networks use 1e-5 for LayerNorm too (image heads, mergers, kernel branches) they say so.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import flax.linen as nn
@@ -53,7 +53,7 @@ class BatchNorm(nn.Module):
   axis_name: Hashable | None = None
   dtype: Any = None
   param_dtype: Any = jnp.float32
-  scale_init: initializers.Initializer = initializers.ones
+  scale_init: Callable[..., Any] = initializers.ones
 
   @nn.compact
   def __call__(self, x, *, train=False):
