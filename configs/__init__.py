@@ -1,0 +1,1 @@
+"""Recipes: one file each, every field in default.py; nothing here imports ctx_flax."""
