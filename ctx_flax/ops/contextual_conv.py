@@ -56,7 +56,7 @@ def contextual_conv(
     dtype = accumulation(x)
     kernels = (kernel.astype(dtype)[None] + kernel_delta.astype(dtype)[..., None]).astype(x.dtype)
     return deform_conv(x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation)
-  points, mask = _taps_first(offsets, mask, (kh, kw), geometry)
+  points, mask = _taps_first(offsets, mask, (kh, kw), geometry, accumulation(x))
   delta = jnp.moveaxis(kernel_delta.astype(accumulation(x)).reshape(b, kh * kw, c), 1, 0)
   y = _sum_dense(x, kernel.astype(x.dtype).reshape(kh * kw, c, d), delta, points, mask)
   return y.astype(x.dtype)
@@ -105,7 +105,7 @@ def contextual_depthwise_conv(
     return deform_conv(
       x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation, groups=c
     )
-  points, mask = _taps_first(offsets, mask, (kh, kw), geometry)
+  points, mask = _taps_first(offsets, mask, (kh, kw), geometry, accumulation(x))
   y = _sum_depthwise(x, jnp.moveaxis(kernels.reshape(b, kh * kw, c), 1, 0), points, mask)
   return y.astype(x.dtype)
 
@@ -129,9 +129,12 @@ def _check_sampling(x, kernel_size, offsets, mask, geometry):
     check_shape('mask', mask, 'b u v k', (x.shape[0], u, v, k))
 
 
-def _taps_first(offsets, mask, kernel_size, geometry):
-  """Points (k, b, u, v, 2) and mask (k, b, u, v) in at least float32: the loop over taps reads slices."""
-  points = jnp.moveaxis(sampling_points(offsets, kernel_size, *geometry), 3, 0)
+def _taps_first(offsets, mask, kernel_size, geometry, dtype):
+  """Points (k, b, u, v, 2) and mask (k, b, u, v): the loop over taps reads slices.
+
+  Both in the dtype that the sums are kept in, so that the gradient rules meet one dtype beside that of x.
+  """
+  points = jnp.moveaxis(sampling_points(offsets, kernel_size, *geometry), 3, 0).astype(dtype)
   if mask is None:
     return points, jnp.ones(points.shape[:-1], points.dtype)
   return points, jnp.moveaxis(mask.astype(points.dtype), 3, 0)

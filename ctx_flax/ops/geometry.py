@@ -10,9 +10,8 @@ Padding = int | str | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 
 def pair(value, name, minimum=1):
   """An int or a pair of ints as (rows, columns); ValueError naming the argument otherwise."""
-  if isinstance(value, int):
-    value = value, value
-  values = tuple(value) if isinstance(value, tuple | list) else ()
+  both = (value, value) if isinstance(value, int) else value
+  values = tuple(both) if isinstance(both, tuple | list) else ()
   if len(values) != 2 or not all(isinstance(v, int) and v >= minimum for v in values):
     raise ValueError(f'{name}={value!r}: expected an int or a pair of ints, each at least {minimum}')
   return values
