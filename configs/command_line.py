@@ -46,7 +46,7 @@ def parse(argv):
 
 
 def default_workdir():
-  """For --config=configs/digits.py:plain,wd=0.1 'runs/digits-plain-wd=0.1'; for configs/saved.py:RUN 'RUN'."""
+  """For --config=configs/digits.py:plain,wd=1 'runs/digits-plain-wd=1'; for configs/saved.py:RUN 'RUN'."""
   path, _, argument = config_flags.get_config_filename(flags.FLAGS['config']).partition(':')
   stem = pathlib.Path(path).stem
   return (

@@ -25,12 +25,9 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   model.dims = ()  # channels of the four stages; () = as the name says
   model.embed_dim = 256  # size of a class embedding
   model.class_counts = ()  # classes considered in stages 2, 3, 4; () = 500, 200, 50 scaled to num_classes
-  model.class_selection = (
-    'reduction'  # as the paper; 'rerank' as the released code: all classes at each stage
-  )
-  model.contextual_every = (
-    0  # each so many blocks of stages 2-4 are contextual; 0 = 3 in ConvNeXt, 2 in ResNet
-  )
+  # 'reduction' as the paper; 'rerank' as the released code: every stage scores all classes.
+  model.class_selection = 'reduction'
+  model.contextual_every = 0  # so many blocks from one contextual block to the next; 0 = ConvNeXt 3, ResNet 2
   model.mask_gain = 1.0  # factor on the sigmoid mask; 2.0 starts a contextual convolution as the plain one
   model.branch_dim = 0  # hidden size of the two branches; 0 = from the channels, as the paper
   model.drop_path_rate = 0.0  # stochastic depth of the last block; rises linearly from 0 at the first
@@ -62,9 +59,7 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   train.epochs = 100.0  # passes over the training images
   train.steps = 0  # 0 = from epochs
   train.ema_decay = 0.9999  # of the averaged weights, once a step; 0 = none are kept
-  train.log_every = (
-    50  # steps between lines of metrics.jsonl; between them nothing is fetched from the device
-  )
+  train.log_every = 50  # steps between lines of metrics.jsonl; only then are metrics fetched from the device
   train.eval_every = 0  # steps between evaluations; 0 = at the end only
   train.checkpoint_every = 0  # steps between checkpoints; 0 = at the end only
   train.keep_checkpoints = 2  # the newest so many stay

@@ -12,6 +12,22 @@ import numpy as np
 from ctx_flax.data import transforms
 
 
+def check_settings(config):
+  """Raises ValueError for a field that no batch can be made with."""
+  for field, size in (('train', config.train.batch_size), ('eval', config.eval.batch_size)):
+    if size < 1:
+      raise ValueError(f'{field}.batch_size must be 1 or more, but is {size}')
+  for name in ('mean', 'std'):
+    if len(config.data[name]) not in (1, 3):
+      raise ValueError(f'data.{name} must hold 1 or 3 values, but is {config.data[name]}')
+  if min(config.data.std) <= 0:
+    raise ValueError(f'data.std must be above 0, but is {config.data.std}')
+  if config.data.threads < 0:
+    raise ValueError(f'data.threads must be 0 or more, but is {config.data.threads}')
+  if not 0 <= config.seed < 2**32:
+    raise ValueError(f'seed must be between 0 and 2**32 - 1, but is {config.seed}')
+
+
 def train_batches(source, config, start=0):
   """Endless batches for the steps start, start + 1, ... of a run.
 
@@ -26,9 +42,8 @@ def train_batches(source, config, start=0):
   Returns:
     A grain iterator of batches.
   """
+  check_settings(config)
   data = config.data
-  _check_positive('train.batch_size', config.train.batch_size)
-  _check_values(data)
   prepare = functools.partial(
     _prepare_train,
     augment=functools.partial(
@@ -58,10 +73,8 @@ def eval_batches(source, config):
   Returns:
     A grain iterator of batches, all of eval.batch_size images.
   """
-  data = config.data
-  size = config.eval.batch_size
-  _check_positive('eval.batch_size', size)
-  _check_values(data)
+  check_settings(config)
+  data, size = config.data, config.eval.batch_size
   prepare = functools.partial(
     _prepare_eval, normalise=functools.partial(transforms.normalise, mean=data.mean, std=data.std)
   )
@@ -94,16 +107,3 @@ def _example(image, label):
 def _read_options(threads):
   # In units of batches: enough that no thread waits for the step, few enough that memory stays small.
   return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-
-
-def _check_positive(name, value):
-  if value < 1:
-    raise ValueError(f'{name} must be 1 or more, but is {value}')
-
-
-def _check_values(data):
-  for name in ('mean', 'std'):
-    if len(data[name]) not in (1, 3):
-      raise ValueError(f'data.{name} must hold 1 or 3 values, but is {data[name]}')
-  if data.threads < 0:
-    raise ValueError(f'data.threads must be 0 or more, but is {data.threads}')

@@ -1,0 +1,42 @@
+"""Ending a run early: wrong input, a signal, values that are not finite."""
+
+import contextlib
+import signal
+
+
+class Halt(Exception):
+  """A run that ends early for a reason to be read: one line, and the exit status of the program."""
+
+  def __init__(self, reason, status):
+    super().__init__(reason)
+    self.status = status
+
+
+@contextlib.contextmanager
+def bad_input():
+  """Turns the errors of setting up, which name the wrong thing, into a Halt."""
+  try:
+    yield
+  except (ValueError, FileNotFoundError) as error:
+    raise Halt(' '.join(str(error).split()), 2) from error
+
+
+@contextlib.contextmanager
+def stopping_signal():
+  """Yields a list that SIGINT or SIGTERM is added to when it comes; the same signal again kills at once."""
+  received = []
+
+  def receive(number, _):
+    received.append(signal.Signals(number))
+    signal.signal(number, before[received[-1]])
+
+  before = {}
+  for wanted in (signal.SIGINT, signal.SIGTERM):
+    # Fails outside the main thread, where signals do not arrive.
+    with contextlib.suppress(ValueError):
+      before[wanted] = signal.signal(wanted, receive)
+  try:
+    yield received
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)

@@ -1,0 +1,147 @@
+"""What a run tells: metrics.jsonl, TensorBoard events, and the progress on the screen."""
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+
+import rich.console
+import rich.progress
+import rich.table
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+LINES = 20  # of progress in a whole run, where the output is no terminal
+
+
+class MetricLog:
+  """Writes metrics to workdir/metrics.jsonl, one object a line, and to TensorBoard events in workdir/events.
+
+  Args:
+    workdir: the folder of the run.
+    step: the step at which the run goes on; what is there of later steps is cut off or marked as void.
+  """
+
+  def __init__(self, workdir, step):
+    path = pathlib.Path(workdir) / 'metrics.jsonl'
+    (path.parent / 'events').mkdir(parents=True, exist_ok=True)
+    cut_back(path, step)
+    self._lines = path.open('a', encoding='utf-8')
+    # Not tensorboardX.SummaryWriter: what waits in its queue is lost when the process is killed. The suffix
+    # keeps a run that is resumed within a second from taking the name of its earlier file.
+    self._events = EventsWriter(str(path.parent / 'events' / 'events'), f'.from{step}')
+    # TensorBoard hides the earlier files' events from this step on.
+    self._event(step + 1, session_log=SessionLog(status=SessionLog.START))
+
+  def write(self, step, values):
+    """Adds the values {name: float} of a step; on the disk when this returns."""
+    # JSON has no infinity: a value that is not finite is null there.
+    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    print(json.dumps({'step': step} | finite, allow_nan=False), file=self._lines, flush=True)
+    for name, value in values.items():
+      self._event(step, summary=scalar(name, value))
+    self._events.flush()
+
+  def _event(self, step, **content):
+    self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+
+  def close(self):
+    self._lines.close()
+    self._events.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+
+def cut_back(path, step):
+  """Drops the lines of later steps than `step`, and an unfinished last line, atomically."""
+  if not path.exists():
+    return
+  kept = []
+  for line in path.read_text(encoding='utf-8').splitlines(keepends=True):
+    try:
+      if not line.endswith('\n') or json.loads(line)['step'] > step:
+        break
+    except ValueError:
+      break
+    kept.append(line)
+  part = path.with_name(path.name + '.part')
+  part.write_text(''.join(kept), encoding='utf-8')
+  os.replace(part, path)
+
+
+class Progress:
+  """A bar with rate and remaining time on a terminal; plain lines, at most LINES and the notes, elsewhere.
+
+  Args:
+    last: the number of steps of the run.
+    start: the step at which it goes on.
+    terminal: whether to draw a bar; by default whether the standard output is a terminal.
+  """
+
+  def __init__(self, last, start, terminal=None):
+    self._last = last
+    self._shown = start
+    self._bar = None
+    if sys.stdout.isatty() if terminal is None else terminal:
+      columns = rich.progress.BarColumn(), rich.progress.TextColumn('{task.description}', markup=False)
+      self._bar = rich.progress.Progress(*columns, console=rich.console.Console(file=sys.stdout))
+      self._task = self._bar.add_task('compiling', total=last, completed=start)
+      self._bar.start()
+
+  def update(self, step, text, remaining):
+    """Shows the step, what is to be said about it, and the remaining seconds."""
+    minutes, seconds = divmod(round(remaining), 60)
+    line = f'step {step}/{self._last}  {text}  {minutes}:{seconds:02d} left'
+    if self._bar:
+      self._bar.update(self._task, completed=step, description=line)
+    elif step == self._last or step * LINES // self._last > self._shown * LINES // self._last:
+      print(line, flush=True)
+      self._shown = step
+
+  def note(self, text):
+    """Prints a line that stays."""
+    if self._bar:
+      self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+    else:
+      print(text, flush=True)
+
+  def close(self):
+    if self._bar:
+      self._bar.stop()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+
+def percent_by_stage(values):
+  """'61.1 | 88.9 | 97.5 | 98.6 %', the accuracies of the stages that {name: float} holds."""
+  return ' | '.join(f'{100 * values[f"accuracy{s}"]:.1f}' for s in stages(values)) + ' %'
+
+
+def stages(values):
+  """The numbers of the stages of which {name: float} holds an accuracy."""
+  return [s for s in (1, 2, 3, 4) if f'accuracy{s}' in values]
+
+
+def results_table(results):
+  """A table of accuracy, loss and recall per stage; results is {'raw' or 'EMA': {name: float}}."""
+  table = rich.table.Table()
+  for column in ('weights', 'stage', 'accuracy', 'loss', 'recall'):
+    table.add_column(column, justify='left' if column == 'weights' else 'right')
+  for weights, values in results.items():
+    for s in stages(values):
+      # The recall of a selection that does not exist (stage 1, plain networks) is left open.
+      recall = f'{100 * values[f"recall{s}"]:.2f} %' if f'recall{s}' in values else ''
+      accuracy = f'{100 * values[f"accuracy{s}"]:.2f} %'
+      table.add_row(weights, str(s), accuracy, f'{values[f"loss{s}"]:.4f}', recall)
+  return table

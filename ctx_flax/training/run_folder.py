@@ -1,0 +1,63 @@
+"""The folder of a run: config.json, checkpoints/, metrics.jsonl, events/. It belongs to one config."""
+
+import json
+import os
+import pathlib
+
+# Fields that change nothing about what is computed: where things lie, what is shown, how many threads.
+FREE_FIELDS = ('compilation_cache', 'train.log_every', 'data.threads')
+
+
+def check(workdir, config):
+  """Returns where the folder is new or holds a run of this config; FREE_FIELDS may differ.
+
+  Raises:
+    ValueError: the folder holds another config (the fields are listed), or checkpoints of an unknown one.
+      Nothing is touched.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.exists():
+    if any(path.parent.glob('checkpoints/*')):
+      raise ValueError(f'{workdir} holds checkpoints but no config.json: take another --workdir')
+    return
+  try:
+    saved = _flat(json.loads(path.read_text()))
+  except ValueError as error:
+    raise ValueError(f'{path} is not valid JSON: {error}') from None
+  given = _flat(json.loads(_text(config)))
+  differing = [
+    f'{name} is {_shown(saved, name)} there and {_shown(given, name)} here'
+    for name in sorted(saved.keys() | given.keys())
+    if name not in FREE_FIELDS and _shown(saved, name) != _shown(given, name)
+  ]
+  if differing:
+    raise ValueError(
+      f'{workdir} holds a run of another config: {"; ".join(differing)}; take another --workdir'
+    )
+
+
+def claim(workdir, config):
+  """Makes the folder and writes the config into it, atomically: a killed start leaves no half of one."""
+  path = pathlib.Path(workdir) / 'config.json'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_name('config.json.part')
+  part.write_text(_text(config))
+  os.replace(part, path)
+
+
+def _text(config):
+  return json.dumps(config.to_dict(), indent=2) + '\n'
+
+
+def _flat(tree, prefix=''):
+  flat: dict = {}
+  for name, value in tree.items():
+    if isinstance(value, dict):
+      flat |= _flat(value, f'{prefix}{name}.')
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def _shown(fields, name):
+  return json.dumps(fields[name]) if name in fields else 'absent'

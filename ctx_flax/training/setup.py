@@ -1,0 +1,52 @@
+"""From the config to what a run needs; a ValueError names the field that is wrong."""
+
+import dataclasses
+import os
+
+import jax
+
+from ctx_flax.data import pipeline
+from ctx_flax.models import MODELS, create_model
+from ctx_flax.training import step as steps
+
+
+def build_model(config, source):
+  """The model of config.model for the classes of the source."""
+  if config.model.num_classes != source.num_classes:
+    raise ValueError(
+      f'model.num_classes is {config.model.num_classes}, but {config.data.name} has {source.num_classes}'
+    )
+  # The config has the fields of all families: those that this one lacks are left out where they say nothing
+  # (the default of the family that has them); create_model refuses the others.
+  families = {name: family for name, (family, _) in MODELS.items()}
+  defaults = {
+    field.name: field.default for family in families.values() for field in dataclasses.fields(family)
+  }
+  own = families.get(config.model.name)
+  keywords = {name: v for name, v in config.model.items() if hasattr(own, name) or v != defaults.get(name)}
+  return create_model(**keywords, axis_name=steps.AXIS)
+
+
+def initial_state(config, model, tx):
+  """The state at step 0."""
+  shape = (config.data.image_size, config.data.image_size, 3)
+  return steps.create_state(model, tx, jax.random.key(config.seed), shape, ema=config.train.ema_decay > 0)
+
+
+def check_settings(config):
+  """Raises ValueError for a batch that the devices cannot share, and for fractions outside their range."""
+  pipeline.check_settings(config)
+  devices = jax.device_count()
+  for field, size in (('train', config.train.batch_size), ('eval', config.eval.batch_size)):
+    if size % devices:
+      raise ValueError(f'{field}.batch_size is {size}: it must be a multiple of the {devices} devices')
+  fractions = {'train.ema_decay': config.train.ema_decay, 'loss.label_smoothing': config.loss.label_smoothing}
+  for field, value in fractions.items():
+    if not 0 <= value < 1:
+      raise ValueError(f'{field} must be at least 0 (off) and below 1, but is {value}')
+
+
+def use_compilation_cache(config):
+  """Lets jax keep compiled programs in config.compilation_cache, unless that is '' or jax was told before."""
+  if config.compilation_cache and not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+    jax.config.update('jax_compilation_cache_dir', os.path.expanduser(config.compilation_cache))

@@ -1,0 +1,54 @@
+"""Trains and evaluates contextual convolutional networks.
+
+python main.py --config=configs/digits.py                        train; the same again resumes
+python main.py --config=configs/digits.py:plain --config.seed=1  a variant; any field of configs/default.py
+python main.py --mode=evaluate --workdir=runs/digits             test a run; its config is in its folder
+"""
+
+import pkgutil
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from configs import command_line
+
+# Functions (config, workdir), by name: a wrong flag is told at once, not after jax has been imported.
+MODES = {
+  'train': 'ctx_flax.training.loop:train',
+  'evaluate': 'ctx_flax.training.loop:evaluate',
+}
+CONFIG = config_flags.DEFINE_config_file('config', help_string='configs/RECIPE.py[:VARIANT,NAME=VALUE]')
+WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run; by default runs/RECIPE[-VARIANT].')
+MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
+
+
+def main(_):
+  from ctx_flax.training.halt import Halt
+
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)  # the libraries tell a lot
+  try:
+    pkgutil.resolve_name(MODES[MODE.value])(CONFIG.value, WORKDIR.value or command_line.default_workdir())
+  except Halt as halt:
+    logging.info('Where it was raised (--verbosity=0):', exc_info=True)
+    fail(halt, halt.status)
+
+
+def parse_flags(argv):
+  try:
+    rest = command_line.parse(argv)
+    if not CONFIG.value:
+      raise ValueError('give --config=configs/RECIPE.py, or --workdir=RUN to take the config of a run')
+    return rest
+  except ValueError as error:
+    fail(error, 2)
+
+
+def fail(reason, status):
+  print(f'error: {reason}', file=sys.stderr)
+  sys.exit(status)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse_flags)

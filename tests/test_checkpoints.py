@@ -1,0 +1,125 @@
+"""Checkpoints: what is saved comes back, the newest few stay, and what does not fit is refused."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ctx_flax.training.checkpoints import Checkpoints
+
+
+class Variables(flax.struct.PyTreeNode):
+  params: dict
+  batch_stats: dict
+
+
+def trees(seed=0, width=4):
+  """A tree with a struct, empty nodes, scalars and optax's tuples, all different by seed."""
+  rng = np.random.default_rng(seed)
+  params = {
+    'conv': {'kernel': rng.normal(size=(3, width)).astype(np.float32), 'bias': np.zeros(width, np.float32)}
+  }
+  tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
+  return {
+    'variables': Variables(params, {}),
+    'optimizer': {'step': jnp.asarray(seed, jnp.int32), 'opt_state': tx.init(params)},
+  }
+
+
+def assert_equal(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_array_equal(np.asarray(x), np.asarray(y), strict=True)
+
+
+def test_saved_is_restored(tmp_path):
+  with Checkpoints(tmp_path / 'c') as checkpoints:
+    assert checkpoints.latest() is None
+    checkpoints.save(7, trees(7))
+  with Checkpoints(tmp_path / 'c', read_only=True) as checkpoints:
+    assert checkpoints.latest() == 7
+    assert_equal(checkpoints.restore(7, trees(0)), trees(7))
+    # One tree alone, without knowing the other.
+    variables = {'variables': trees(0)['variables']}
+    assert_equal(checkpoints.restore(7, variables), {'variables': trees(7)['variables']})
+
+
+def test_arrays_may_change_right_after_save(tmp_path):
+  array = np.arange(1 << 20, dtype=np.float32)
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, {'t': {'array': array}})
+    array[:] = -1
+    checkpoints.wait()
+    restored = checkpoints.restore(1, {'t': {'array': array}})['t']['array']
+  np.testing.assert_array_equal(restored, np.arange(1 << 20, dtype=np.float32))
+
+
+def test_the_newest_few_are_kept(tmp_path):
+  with Checkpoints(tmp_path, keep=2) as checkpoints:
+    for step in (1, 2, 10):
+      checkpoints.save(step, trees(step))
+  assert {path.name for path in tmp_path.iterdir()} == {'2', '10'}
+  with Checkpoints(tmp_path, keep=2) as checkpoints:
+    assert checkpoints.latest() == 10
+
+
+def test_a_half_written_one_is_ignored_and_replaced(tmp_path):
+  with Checkpoints(tmp_path, keep=3) as checkpoints:
+    checkpoints.save(5, trees(5))
+  # As a killed process leaves it, and as a copy that broke off leaves it.
+  (tmp_path / '6.orbax-checkpoint-tmp' / 'variables.orbax-checkpoint-tmp').mkdir(parents=True)
+  (tmp_path / '7' / 'variables').mkdir(parents=True)
+  with Checkpoints(tmp_path, read_only=True) as checkpoints:
+    assert checkpoints.latest() == 5
+  assert (tmp_path / '6.orbax-checkpoint-tmp').exists()
+  with Checkpoints(tmp_path, keep=3) as checkpoints:
+    assert checkpoints.latest() == 5
+    for step in (6, 7):
+      checkpoints.save(step, trees(step))
+    checkpoints.wait()
+    assert checkpoints.latest() == 7
+    assert_equal(checkpoints.restore(7, trees()), trees(7))
+  assert {path.name for path in tmp_path.iterdir()} == {'5', '6', '7'}
+
+
+def test_one_that_does_not_fit_is_refused_and_stays(tmp_path):
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, trees(1))
+    checkpoints.wait()
+    files = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+
+    wider = {'variables': trees(0, width=5)['variables']}
+    with pytest.raises(ValueError, match=r'does not fit.*conv/kernel \(3, 4\) float32 instead of \(3, 5\)'):
+      checkpoints.restore(1, wider)
+
+    half = {'variables': {'params': {'conv': {'kernel': np.zeros((3, 4), np.float16), 'bias': np.zeros(4)}}}}
+    with pytest.raises(ValueError, match=r'kernel \(3, 4\) float32 instead of \(3, 4\) float16'):
+      checkpoints.restore(1, half)
+
+    other = {'variables': {'params': {'conv': {'kernel': np.zeros((3, 4), np.float32)}, 'new': np.zeros(2)}}}
+    with pytest.raises(ValueError, match=r'missing in it: variables/params/new.*only in it: .*conv/bias'):
+      checkpoints.restore(1, other)
+
+    with pytest.raises(ValueError, match='missing in it: weights/a'):
+      checkpoints.restore(1, {'weights': {'a': np.zeros(1)}})
+
+    assert files == {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+
+
+def test_long_lists_of_differences_are_cut(tmp_path):
+  many = {'variables': {f'p{i:02d}': np.zeros(1, np.float32) for i in range(30)}}
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, {'variables': {'q': np.zeros(1, np.float32)}})
+    checkpoints.wait()
+    with pytest.raises(ValueError, match=r'p05 \(1,\) float32 and 24 more; only in it: variables/q'):
+      checkpoints.restore(1, many)
+
+
+def test_wrong_settings(tmp_path):
+  with pytest.raises(ValueError, match=r'train\.keep_checkpoints must be 1 or more'):
+    Checkpoints(tmp_path / 'new', keep=0)
+  with pytest.raises(FileNotFoundError, match='no checkpoint to restore'):
+    Checkpoints(tmp_path / 'new', read_only=True)
+  assert not (tmp_path / 'new').exists()

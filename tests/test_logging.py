@@ -1,0 +1,102 @@
+"""metrics.jsonl, TensorBoard events, the progress display and the table of results."""
+
+import io
+import json
+import math
+import struct
+
+import pytest
+import rich.console
+from tensorboardX.proto import event_pb2
+
+from ctx_flax.training import logging
+
+
+def lines(path):
+  return [json.loads(line) for line in (path / 'metrics.jsonl').read_text().splitlines()]
+
+
+def shown_events(folder):
+  """What TensorBoard shows, {(name, step): [values]}: a start voids what was written of later steps."""
+  shown = []
+  for path in sorted((folder / 'events').iterdir(), key=lambda path: path.stat().st_mtime_ns):
+    data = io.BytesIO(path.read_bytes())
+    while header := data.read(12):  # TFRecord: length, its checksum, the record, its checksum
+      event = event_pb2.Event.FromString(data.read(struct.unpack('<Q', header[:8])[0]))
+      data.read(4)
+      if event.HasField('session_log') and event.session_log.status == event_pb2.SessionLog.START:
+        shown = [entry for entry in shown if entry[1] < event.step]
+      shown += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+  scalars = {}
+  for name, step, value in shown:
+    scalars.setdefault((name, step), []).append(value)
+  return scalars
+
+
+def test_metrics_are_written_at_once(tmp_path):
+  with logging.MetricLog(tmp_path, 0) as log:
+    log.write(10, {'train/loss': 0.5, 'test/raw/accuracy': 0.25})
+    assert lines(tmp_path) == [{'step': 10, 'train/loss': 0.5, 'test/raw/accuracy': 0.25}]
+    assert shown_events(tmp_path) == {('train/loss', 10): [0.5], ('test/raw/accuracy', 10): [0.25]}
+
+
+def test_a_resumed_run_cuts_back_and_repeats_nothing(tmp_path):
+  with logging.MetricLog(tmp_path, 0) as log:
+    for step in (10, 20, 30):
+      log.write(step, {'loss': float(step)})
+  with logging.MetricLog(tmp_path, 20) as log:
+    assert [line['step'] for line in lines(tmp_path)] == [10, 20]
+    for step in (30, 40):
+      log.write(step, {'loss': float(step)})
+  assert lines(tmp_path) == [{'step': step, 'loss': float(step)} for step in (10, 20, 30, 40)]
+  assert shown_events(tmp_path) == {('loss', step): [step] for step in (10, 20, 30, 40)}
+
+
+@pytest.mark.parametrize('rest', ['{"step": 2', '{"step": 2}', 'x\n{"step": 2}\n'])
+def test_an_unfinished_line_is_dropped(tmp_path, rest):
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n' + rest)
+  logging.cut_back(tmp_path / 'metrics.jsonl', 5)
+  assert (tmp_path / 'metrics.jsonl').read_text() == '{"step": 1}\n'
+
+
+def test_every_line_is_json(tmp_path):
+  with logging.MetricLog(tmp_path, 0) as log:
+    log.write(1, {'test/loss': math.inf, 'test/accuracy': 0.1})
+  assert lines(tmp_path) == [{'step': 1, 'test/loss': None, 'test/accuracy': 0.1}]
+
+
+def test_progress_without_a_terminal_is_few_plain_lines(capsys):
+  with logging.Progress(last=1000, start=0, terminal=False) as progress:
+    progress.note('a note')
+    for step in range(1, 1001):
+      progress.update(step, 'loss 0.5  800 images/s', 75.0)
+  written = capsys.readouterr().out
+  assert written.startswith('a note\n') and written.isprintable() is False
+  assert all(character.isprintable() or character == '\n' for character in written)
+  assert logging.LINES <= len(written.splitlines()) <= logging.LINES + 2
+  assert written.splitlines()[-1] == 'step 1000/1000  loss 0.5  800 images/s  1:15 left'
+
+
+def test_progress_on_a_terminal_is_a_bar(capsys, monkeypatch):
+  monkeypatch.setenv('TERM', 'xterm')
+  monkeypatch.setenv('FORCE_COLOR', '1')
+  with logging.Progress(last=100, start=40, terminal=True) as progress:
+    progress.note('step 50: [0.5]')
+    progress.update(70, 'loss 0.5  800 images/s', 5.0)
+  written = capsys.readouterr().out
+  assert '\x1b[' in written and 'step 50: [0.5]' in written
+  assert 'step 70/100  loss 0.5  800 images/s  0:05 left' in written
+
+
+def test_results():
+  contextual = {f'accuracy{s}': s / 10 for s in (1, 2, 3, 4)} | {f'loss{s}': float(s) for s in (1, 2, 3, 4)}
+  contextual |= {'recall2': 0.9, 'recall3': 0.8, 'recall4': 0.7654}
+  plain = {'accuracy4': 0.987, 'loss4': 0.05}
+  assert logging.percent_by_stage(contextual) == '10.0 | 20.0 | 30.0 | 40.0 %'
+  assert logging.percent_by_stage(plain) == '98.7 %'
+  console = rich.console.Console(file=io.StringIO(), width=100)
+  console.print(logging.results_table({'raw': contextual, 'EMA': plain}))
+  rows = [line.replace('│', ' ').split() for line in console.file.getvalue().splitlines()]
+  assert ['raw', '1', '10.00', '%', '1.0000'] in rows
+  assert ['raw', '4', '40.00', '%', '4.0000', '76.54', '%'] in rows
+  assert ['EMA', '4', '98.70', '%', '0.0500'] in rows

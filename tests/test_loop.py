@@ -1,0 +1,308 @@
+"""Whole runs in a few steps: resuming bit for bit, stopping, wrong input, and what a run leaves behind."""
+
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from configs import digits
+from ctx_flax.data import pipeline
+from ctx_flax.training import halt, loop, parallel, run_folder
+from ctx_flax.training.checkpoints import Checkpoints
+
+STEPS = 6
+
+
+def tiny_config():
+  """Six steps of a network that compiles fast, with everything random that there is."""
+  config = digits.get_config()
+  config.model.update(depths=(1, 1, 1, 1), dims=(16, 32, 48, 64), embed_dim=32, drop_path_rate=0.2)
+  config.optimizer.warmup_epochs = 0.0
+  config.train.update(
+    batch_size=16, steps=STEPS, ema_decay=0.5, log_every=1, eval_every=0, checkpoint_every=2
+  )
+  config.eval.batch_size = 120
+  return config
+
+
+@pytest.fixture
+def config():
+  return tiny_config()
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """The folder and the results of an uninterrupted run."""
+  workdir = tmp_path_factory.mktemp('whole') / 'run'
+  return workdir, loop.train(tiny_config(), workdir)
+
+
+def raw_checkpoint(workdir, step):
+  """{file: array} would hide the tree: all arrays of a checkpoint by name."""
+  with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
+    names = checkpoints._manager.load_checkpointables(step)
+  return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(names)}
+
+
+def steps_of(workdir):
+  return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
+
+
+def metric_lines(workdir):
+  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  return [{name: value for name, value in line.items() if name != 'images_per_second'} for line in lines]
+
+
+def contents(workdir):
+  return {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
+
+
+def on_batch(monkeypatch, number, action):
+  """Calls action(batch) when the batch of step `number` is fetched."""
+  original = pipeline.train_batches
+
+  def train_batches(source, config, start=0):
+    for step, batch in enumerate(original(source, config, start), start + 1):
+      if step == number:
+        batch = action(batch) or batch
+      yield batch
+
+  monkeypatch.setattr(pipeline, 'train_batches', train_batches)
+
+
+def test_a_run_leaves_its_config_metrics_and_checkpoints(whole, config):
+  workdir, results = whole
+  assert json.loads((workdir / 'config.json').read_text()) == json.loads(json.dumps(config.to_dict()))
+  assert steps_of(workdir) == [4, 6]  # keep_checkpoints is 2
+  lines = metric_lines(workdir)
+  assert [line['step'] for line in lines] == [1, 2, 3, 4, 5, 6]
+  assert lines[-1]['test/EMA/accuracy'] == results['EMA']['accuracy']
+  assert {'train/loss', 'train/accuracy1', 'train/recall4', 'learning_rate', 'epoch'} <= lines[0].keys()
+  assert list((workdir / 'events').iterdir())
+
+
+@pytest.mark.parametrize('end', ['signal', 'crash'])
+def test_interrupted_and_resumed_is_uninterrupted(whole, config, tmp_path, monkeypatch, end):
+  """SIGTERM saves where it is (step 3, of no interval); a crash in step 6 goes back to the save of step 4."""
+  before = signal.getsignal(signal.SIGTERM)
+  with monkeypatch.context() as patch:
+    if end == 'signal':
+      on_batch(patch, 3, lambda _: signal.raise_signal(signal.SIGTERM))
+      with pytest.raises(
+        loop.Halt, match=r'stopped by SIGTERM at step 3, saved in .*same command'
+      ) as stopped:
+        loop.train(config, tmp_path)
+      assert stopped.value.status == 128 + signal.SIGTERM
+      assert steps_of(tmp_path) == [2, 3]
+    else:
+      on_batch(patch, 6, lambda _: 1 / 0)
+      with pytest.raises(ZeroDivisionError):
+        loop.train(config, tmp_path)
+      assert steps_of(tmp_path) == [2, 4]
+  assert signal.getsignal(signal.SIGTERM) is before
+
+  results = loop.train(config, tmp_path)
+  workdir, expected_results = whole
+  assert results == expected_results
+  expected, resumed = raw_checkpoint(workdir, STEPS), raw_checkpoint(tmp_path, STEPS)
+  assert expected.keys() == resumed.keys() and len(expected) > 100
+  for name in expected:
+    np.testing.assert_array_equal(resumed[name], expected[name], strict=True, err_msg=name)
+  assert metric_lines(tmp_path) == metric_lines(workdir)
+
+
+def test_a_finished_run_started_again_only_evaluates(whole, config, capsys):
+  workdir, results = whole
+  before = {path: data for path, data in contents(workdir).items() if 'events' not in path.parts}
+  config.train.log_every = 3  # what is logged may differ
+  assert loop.train(config, workdir) == results
+  after = contents(workdir)
+  config_file = workdir / 'config.json'
+  assert all(after[path] == data for path, data in before.items() if path != config_file)
+  assert json.loads(after[config_file])['train']['log_every'] == 3
+  final = capsys.readouterr().out.splitlines()[-1]
+  stages = ' | '.join(f'{100 * results["EMA"][f"accuracy{s}"]:.1f}' for s in (1, 2, 3, 4))
+  assert f'EMA: {stages} %' in final and str(workdir) in final
+
+
+def test_another_config_in_the_folder_is_refused(whole, config):
+  workdir, _ = whole
+  before = contents(workdir)
+  config.optimizer.learning_rate = 0.5
+  config.model.class_counts = (9, 8, 7)
+  config.data.threads = 0
+  with pytest.raises(loop.Halt) as refused:
+    loop.train(config, workdir)
+  message = str(refused.value)
+  assert 'optimizer.learning_rate is 0.002 there and 0.5 here' in message
+  assert 'model.class_counts is [8, 6, 4] there and [9, 8, 7] here' in message
+  assert 'threads' not in message and refused.value.status == 2
+  assert contents(workdir) == before
+
+
+def test_checkpoints_of_an_unknown_config_are_refused(config, tmp_path):
+  (tmp_path / 'checkpoints' / '3').mkdir(parents=True)
+  with pytest.raises(ValueError, match=r'holds checkpoints but no config\.json'):
+    run_folder.check(tmp_path, config)
+
+
+def test_loss_that_is_not_finite_names_the_step(config, tmp_path, monkeypatch):
+  config.train.log_every = 6
+
+  def spoil(batch):
+    return batch | {'image': batch['image'] * np.nan}
+
+  config.train.checkpoint_every = 3
+  on_batch(monkeypatch, 5, spoil)
+  with pytest.raises(loop.Halt, match='the loss of step 5 is not finite') as stopped:
+    loop.train(config, tmp_path)
+  assert stopped.value.status == 1
+  assert steps_of(tmp_path) == [3]
+  assert all(np.isfinite(leaf).all() for leaf in raw_checkpoint(tmp_path, 3).values())
+
+
+def test_a_state_that_is_not_finite_is_not_saved(config, tmp_path, monkeypatch):
+  """The loss of a step is that before its update: a bad gradient shows in the weights first."""
+  original = parallel.pmap_train_step
+
+  def spoiling(step):
+    step = original(step)
+
+    def run(state, batch):
+      state, metrics = step(state, batch)
+      return state.replace(params=jax.tree.map(lambda x: x * np.inf, state.params)), metrics
+
+    return run
+
+  monkeypatch.setattr(parallel, 'pmap_train_step', spoiling)
+  config.train.checkpoint_every = 1
+  with pytest.raises(loop.Halt, match=r"after step 1 .*\['params'\].* is not finite and was not saved"):
+    loop.train(config, tmp_path)
+  assert steps_of(tmp_path) == []
+
+
+def test_metrics_are_fetched_only_when_they_are_logged(config, tmp_path, monkeypatch):
+  fetched = []
+  original = loop.fetch_metrics
+  monkeypatch.setattr(
+    loop, 'fetch_metrics', lambda pending, *a: fetched.append(len(pending)) or original(pending, *a)
+  )
+  config.train.update(log_every=4, checkpoint_every=0)
+  loop.train(config, tmp_path)
+  assert fetched == [4, 2]
+  lines = metric_lines(tmp_path)
+  assert [line['step'] for line in lines] == [4, 6]
+
+
+def test_lines_hold_all_steps_since_the_line_before(whole, config, tmp_path):
+  config.train.log_every = 3
+  config.train.checkpoint_every = 0
+  loop.train(config, tmp_path)
+  every, third = metric_lines(whole[0]), metric_lines(tmp_path)
+  for i in (0, 1):
+    mean = np.mean([line['train/accuracy4'] for line in every[3 * i : 3 * i + 3]])
+    np.testing.assert_allclose(third[i]['train/accuracy4'], mean, rtol=1e-6)
+
+
+def test_evaluate_gives_what_training_gave(whole, config, capsys):
+  workdir, results = whole
+  assert loop.evaluate(config, workdir) == results
+  written = capsys.readouterr().out
+  for weights in ('raw', 'EMA'):
+    assert f'{100 * results[weights]["accuracy4"]:.2f} %' in written
+    assert f'{100 * results[weights]["recall3"]:.2f} %' in written
+
+
+def test_evaluation_counts_every_image_once(whole, config):
+  """In batches of 56 the last one is filled up with 32 images of no weight; the optimizer plays no part."""
+  workdir, results = whole
+  config.eval.batch_size = 56
+  config.optimizer.clip_norm = 1.0
+  other = loop.evaluate(config, workdir)
+  for weights in results:
+    assert other[weights].keys() == results[weights].keys()
+    for name, value in results[weights].items():
+      np.testing.assert_allclose(other[weights][name], value, rtol=1e-5, err_msg=name)
+    assert other[weights]['accuracy'] * 360 == pytest.approx(
+      round(other[weights]['accuracy'] * 360), abs=1e-4
+    )
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(whole, config, tmp_path):
+  config.model.embed_dim = 16
+  before = contents(whole[0])
+  with pytest.raises(
+    loop.Halt, match=r'checkpoint that does not fit: .*\(10, 32\) float32 instead of'
+  ) as refused:
+    loop.evaluate(config, whole[0])
+  assert refused.value.status == 2
+  assert contents(whole[0]) == before
+  with pytest.raises(loop.Halt, match='no checkpoint'):
+    loop.evaluate(config, tmp_path)
+
+
+def test_without_averaging_there_are_raw_weights_only(config, tmp_path):
+  config.model.name = 'convnext_mini'
+  config.train.update(steps=1, ema_decay=0.0)
+  results = loop.train(config, tmp_path)
+  assert results.keys() == {'raw'} and 'accuracy4' in results['raw'] and 'accuracy1' not in results['raw']
+  assert loop.evaluate(config, tmp_path) == results
+
+
+def test_batchnorm_models_train_too(config, tmp_path):
+  config.model.name = 'resnet_mini'
+  config.model.drop_path_rate = 0.0
+  config.model.update(dims=(8, 8, 8, 8))
+  config.train.steps = 1
+  loop.train(config, tmp_path)
+  names = raw_checkpoint(tmp_path, 1)
+  assert any("['batch_stats']" in name and 'ema' not in name for name in names)
+  assert any("['ema']['batch_stats']" in name for name in names)
+
+
+@pytest.mark.parametrize(
+  'field, value, message',
+  [
+    ('model.name', 'ctx_convnext_mni', "unknown model 'ctx_convnext_mni'.*did you mean 'ctx_convnext_mini'"),
+    ('model.class_counts', (4, 6, 8), r'class_counts=\(4, 6, 8\)'),
+    ('model.class_counts', (8, 6, 1), r'class_counts=\(8, 6, 1\)'),
+    ('model.class_counts', (11, 6, 4), r'class_counts=\(11, 6, 4\)'),
+    ('model.num_classes', 12, 'model.num_classes is 12, but digits has 10'),
+    ('model.class_selection', 'rank', "class_selection='rank'"),
+    ('train.batch_size', 20, 'train.batch_size is 20: it must be a multiple of the 8 devices'),
+    ('eval.batch_size', 100, 'eval.batch_size is 100: it must be a multiple of the 8 devices'),
+    ('train.batch_size', 0, 'train.batch_size must be 1 or more'),
+    ('train.keep_checkpoints', 0, 'train.keep_checkpoints must be 1 or more'),
+    ('train.ema_decay', 1.0, 'train.ema_decay must be at least 0'),
+    ('data.image_size', 16, 'at least 32 x 32'),
+    ('data.name', 'digit', "unknown data.name 'digit'"),
+    ('data.mean', (0.1, 0.2), 'data.mean must hold 1 or 3 values'),
+    ('seed', -1, 'seed must be between'),
+  ],
+)
+def test_wrong_input_is_one_line_and_makes_nothing(config, tmp_path, field, value, message):
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(loop.Halt, match=message) as refused:
+    loop.train(config, tmp_path / 'run')
+  assert refused.value.status == 2 and '\n' not in str(refused.value)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_field_that_the_family_lacks_is_refused(config, tmp_path):
+  config.model.update(name='ctx_resnet_mini', dims=(), depths=())
+  with pytest.raises(loop.Halt, match="ctx_resnet_mini takes no 'drop_path_rate'"):
+    loop.train(config, tmp_path / 'run')
+
+
+def test_bugs_are_not_taken_for_wrong_input():
+  with pytest.raises(TypeError), halt.bad_input():
+    raise TypeError('a bug')
+
+
+def test_the_second_signal_is_not_held_back():
+  with pytest.raises(KeyboardInterrupt), halt.stopping_signal() as received:
+    signal.raise_signal(signal.SIGINT)
+    assert received == [signal.SIGINT]
+    signal.raise_signal(signal.SIGINT)
