@@ -10,7 +10,7 @@ from jax.nn import initializers
 
 from ctx_flax.layers.linear import normal_002, uniform_fan_in
 from ctx_flax.layers.normalization import LayerNorm
-from ctx_flax.layers.pooling import global_average_pool
+from ctx_flax.layers.pooling import global_average_pool, zero_invalid
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv
 from ctx_flax.ops.geometry import pair, resolve_padding
 
@@ -62,7 +62,8 @@ class ContextualConv(nn.Module):
       x: (b, h, w, c).
       context: (b, e), one vector per image.
       train: whether BatchNorm branches use and update batch statistics.
-      valid: (b, h, w, 1) bool, the pixels that belong to the image, or None for all.
+      valid: (b, h, w, 1) bool, the pixels that belong to the image, or None for all; x must be zero
+        elsewhere.
 
     Returns:
       y: (b, u, v, features).
@@ -92,7 +93,9 @@ class ContextualConv(nn.Module):
     x, context, kernel, bias = nn.dtypes.promote_dtype(x, context, kernel, bias, dtype=self.dtype)
     hidden = self.branch_dim or max(1, c // (4 * max(1, (kh // 3) * (kw // 3))))
 
-    offsets, mask = self._sampling_branch(x, context, hidden, (kh, kw), strides, padding, dilation, train)
+    offsets, mask = self._sampling_branch(
+      x, context, hidden, (kh, kw), strides, padding, dilation, train, valid
+    )
     kernel_delta = self._kernel_branch(x, context, hidden, (kh, kw), train, valid)
     op = contextual_depthwise_conv if self.depthwise else contextual_conv
     y = op(x, kernel, kernel_delta, offsets, mask, strides=strides, padding=padding, dilation=dilation)
@@ -100,11 +103,12 @@ class ContextualConv(nn.Module):
       y = y + bias.reshape(1, 1, 1, -1)
     return y, {'offsets': offsets, 'mask': mask, 'kernel_delta': kernel_delta}
 
-  def _sampling_branch(self, x, context, hidden, kernel_size, strides, padding, dilation, train):
+  def _sampling_branch(self, x, context, hidden, kernel_size, strides, padding, dilation, train, valid):
     z = _ContextLinear(hidden, self.dtype, self.param_dtype, name='sampling_proj')(context, x)
     z = nn.relu(
       self.norm(dtype=self.dtype, param_dtype=self.param_dtype, name='sampling_norm')(z, train=train)
     )
+    z = zero_invalid(z, valid)
     k = kernel_size[0] * kernel_size[1]
     z = nn.Conv(
       3 * k,

@@ -1,0 +1,317 @@
+"""The table of networks, what they compute between the layers, and their errors."""
+
+import functools
+import re
+
+import flax.linen
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from torch_names import variable_from_torch
+
+from ctx_flax.layers import ConvNeXtBlock
+from ctx_flax.models import MODELS, create_model
+
+# 1000 classes; the big ones as published with the paper.
+PARAMETERS = {
+  'convnext_t': 28_589_128,
+  'convnext_s': 50_223_688,
+  'convnext_b': 88_591_464,
+  'convnext_mini': 1_294_728,
+  'ctx_convnext_t': 33_949_668,
+  'ctx_convnext_s': 59_611_494,
+  'ctx_convnext_b': 104_159_810,
+  'ctx_convnext_mini': 2_138_198,
+  'resnet50': 25_557_032,
+  'resnet_mini': 1_089_784,
+  'ctx_resnet50': 27_971_582,
+  'ctx_resnet_mini': 1_177_690,
+}
+CONTEXTUAL_BLOCKS = {
+  'ctx_convnext_t': '2.0 3.0 3.3 3.6 4.0',
+  'ctx_convnext_s': '2.0 3.0 3.3 3.6 3.9 3.12 3.15 3.18 3.21 3.24 4.0',
+  'ctx_convnext_b': '2.0 3.0 3.3 3.6 3.9 3.12 3.15 3.18 3.21 3.24 4.0',
+  'ctx_convnext_mini': '2.0 3.0 4.0',
+  'ctx_resnet50': '2.0 2.2 3.0 3.2 3.4 4.0 4.2',
+  'ctx_resnet_mini': '2.0 3.0 4.0',
+}
+MINI = [name for name in MODELS if name.endswith('mini')]
+
+
+@functools.cache
+def shapes(name):
+  model = create_model(name)
+  images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+  variables = jax.eval_shape(model.init, jax.random.key(0), images)
+  _, out = jax.eval_shape(model.apply, variables, images)
+  return variables, out
+
+
+def test_every_model_has_a_row():
+  assert set(PARAMETERS) == set(MODELS)
+  assert set(CONTEXTUAL_BLOCKS) == {name for name in MODELS if name.startswith('ctx_')}
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_parameter_count(name):
+  params = shapes(name)[0]['params']
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize('name', CONTEXTUAL_BLOCKS)
+def test_contextual_blocks(name):
+  out = shapes(name)[1]
+  assert (
+    set(out['offsets'])
+    == set(out['mask'])
+    == set(out['kernel_delta'])
+    == set(CONTEXTUAL_BLOCKS[name].split())
+  )
+
+
+@pytest.mark.parametrize(
+  'table, name, family',
+  [('ctx_convnext_tiny', 'ctx_convnext_t', 'convnext'), ('ctx_r50', 'ctx_resnet50', 'resnet')],
+)
+def test_names_and_shapes_of_the_released_checkpoints(keys, table, name, family):
+  ours = flax.traverse_util.flatten_dict(shapes(name)[0])
+  found = {}
+  for line in (keys / f'{table}.txt').read_text().splitlines():
+    if line.startswith('#') or 'num_batches_tracked' in line:
+      continue
+    key, shape, _ = line.split('\t')
+    shape = tuple(int(n) for n in re.findall(r'\d+', shape))
+    path, value = variable_from_torch(key, np.broadcast_to(np.float32(0), shape), family)
+    found[path] = value.shape
+  assert found == {path: leaf.shape for path, leaf in ours.items()}
+
+
+@functools.cache
+def mini(name, **keywords):
+  """A mini model with all parameters moved off their initial zeros, and a compiled apply."""
+  model = create_model(name, **{'num_classes': 10, 'embed_dim': 32, **keywords})
+  variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((2, 32, 32, 3)))
+  leaves, tree = jax.tree.flatten(variables['params'])
+  moved = [
+    leaf + 0.1 * jax.random.normal(jax.random.key(i), leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves)
+  ]
+  return model, {**variables, 'params': jax.tree.unflatten(tree, moved)}
+
+
+IMAGES = jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
+
+
+@functools.cache
+def outputs(name, **keywords):
+  model, variables = mini(name, **keywords)
+  return jax.jit(model.apply)(variables, IMAGES)
+
+
+@pytest.mark.parametrize('selection', ['reduction', 'rerank'])
+@pytest.mark.parametrize('name', ['ctx_convnext_mini', 'ctx_resnet_mini'])
+def test_contextual_outputs(name, selection):
+  logits, out = outputs(name, class_selection=selection, class_counts=(8, 6, 4))
+  assert logits is out['logits4'] or np.array_equal(logits, out['logits4'])
+  assert logits.dtype == jnp.float32
+  names = [f'{kind}{s}' for s in (1, 2, 3, 4) for kind in ('stage', 'scores', 'logits', 'considered')]
+  names += ['context2', 'context3', 'context4', 'pre_logits', 'offsets', 'mask', 'kernel_delta']
+  assert set(out) == set(names)
+  for stage, count in zip((1, 2, 3, 4), (10, 8, 6, 4), strict=True):
+    assert np.all(np.isfinite(out[f'scores{stage}']))
+    considered = np.asarray(out[f'considered{stage}'])
+    assert np.all(considered.sum(1) == count)
+    finite = np.isfinite(out[f'logits{stage}'])
+    np.testing.assert_array_equal(finite, considered if selection == 'reduction' else True)
+  model, _ = mini(name, class_selection=selection, class_counts=(8, 6, 4))
+  for stage in (2, 3, 4):
+    assert out[f'context{stage}'].shape == (4, model.dims[stage - 2])
+
+
+@pytest.mark.parametrize('name', ['convnext_mini', 'resnet_mini'])
+def test_plain_outputs(name):
+  logits, out = outputs(name)
+  assert logits.shape == (4, 10)
+  assert set(out) == {
+    'stage1',
+    'stage2',
+    'stage3',
+    'stage4',
+    'pre_logits',
+    'scores4',
+    'logits4',
+    'considered4',
+  }
+  assert np.all(out['considered4'])
+
+
+@pytest.mark.parametrize('name', MINI)
+def test_every_parameter_receives_a_gradient(name):
+  model, variables = mini(name)
+
+  @jax.jit
+  def gradients(params):
+    def loss(params):
+      (_, out), _ = model.apply({**variables, 'params': params}, IMAGES, train=True, mutable=['batch_stats'])
+      stages = [s for s in (1, 2, 3, 4) if f'scores{s}' in out]
+      weights = jax.random.normal(jax.random.key(5), (4, 4, 10))
+      return sum(jnp.sum(weights[s - 1] * out[f'scores{s}']) for s in stages)
+
+    return jax.grad(loss)(params)
+
+  exempt = 0
+  for path, value in flax.traverse_util.flatten_dict(gradients(variables['params']), sep='/').items():
+    # What feeds a BatchNorm is centred there: these biases have no effect in training.
+    if 'resnet' in name and re.search(r'(sampling_proj|kernel_proj|head\d/proj)/bias$', path):
+      exempt += 1
+      continue
+    assert np.abs(value).max() > 1e-6, path
+  assert exempt == (10 if name == 'ctx_resnet_mini' else 0)
+
+
+@pytest.mark.parametrize('name', ['ctx_convnext_mini', 'ctx_resnet_mini'])
+def test_adding_to_an_intermediate(name):
+  model, variables = mini(name)
+  _, out = outputs(name)
+
+  @jax.jit
+  def score(zero):
+    return model.apply(variables, IMAGES, add={'stage4': zero})[1]['scores4'][:, 3].sum()
+
+  gradient = jax.grad(score)(jnp.zeros_like(out['stage4']))
+  step = 1e-3 * gradient
+  np.testing.assert_allclose(score(step) - score(-step), 2 * jnp.sum(step * gradient), rtol=2e-2)
+  with pytest.raises(ValueError, match=r"add names \['stage5'\].*'stage4'"):
+    model.apply(variables, IMAGES, add={'stage5': 0.0})
+  with pytest.raises(ValueError, match=r"add\['stage4'\] has shape \(3,\); expected"):
+    model.apply(variables, IMAGES, add={'stage4': jnp.zeros(3)})
+
+
+@pytest.mark.parametrize('name', MINI)
+def test_features_only(name):
+  model, variables = mini(name)
+  _, out = outputs(name)
+  logits, features = jax.jit(functools.partial(model.apply, features_only=True))(variables, IMAGES)
+  assert logits is None and 'scores4' not in features and 'pre_logits' not in features
+  np.testing.assert_allclose(features['stage4'], out['stage4'], atol=1e-4)
+
+
+def test_frozen_batch_norm_in_training():
+  model, variables = mini('ctx_resnet_mini')
+  (_, out), new = model.apply(variables, IMAGES, train=True, train_norm=False, mutable=['batch_stats'])
+  jax.tree.map(np.testing.assert_array_equal, new['batch_stats'], variables['batch_stats'])
+  np.testing.assert_allclose(out['stage4'], outputs('ctx_resnet_mini')[1]['stage4'], atol=1e-4)
+
+
+@pytest.mark.parametrize('name', MINI)
+def test_padding_changes_nothing_inside(name):
+  model, variables = mini(name)
+  sizes = np.asarray([[64, 64], [45, 64], [64, 33], [51, 39]])
+  images = np.asarray(jax.random.normal(jax.random.key(2), (4, 64, 64, 3)))
+  padded = images.copy()
+  for image, (h, w) in zip(padded, sizes, strict=True):
+    image[h:], image[:, w:] = 7.0, 7.0  # not even zeros are asked for
+  _, out = jax.jit(model.apply)(variables, padded, valid_hw=jnp.asarray(sizes))
+  for i in (0, 3):
+    h, w = sizes[i]
+    _, alone = jax.jit(model.apply)(variables, images[i : i + 1, :h, :w])
+    for key in ('stage1', 'stage2', 'stage3', 'stage4'):
+      y, x = alone[key].shape[1:3]
+      np.testing.assert_allclose(out[key][i : i + 1, :y, :x], alone[key], atol=2e-4, err_msg=key)
+    for key in {'context2', 'context3', 'context4', 'scores4', 'pre_logits'} & set(alone):
+      np.testing.assert_allclose(out[key][i : i + 1], alone[key], atol=5e-4, err_msg=key)
+
+
+@pytest.mark.parametrize('name', MINI)
+def test_remat_changes_neither_parameters_nor_values(name):
+  _, variables = mini(name)
+  remat = create_model(name, num_classes=10, embed_dim=32, remat=True)
+  other = jax.eval_shape(remat.init, jax.random.key(0), IMAGES)
+  assert jax.tree.map(np.shape, other) == jax.tree.map(np.shape, variables)
+  logits, out = jax.jit(remat.apply)(variables, IMAGES)
+  expected_logits, expected = outputs(name)
+  assert set(out) == set(expected)
+  np.testing.assert_allclose(logits, expected_logits, atol=1e-4)
+
+
+@pytest.mark.parametrize('size', [(33, 47), (36, 32)])
+@pytest.mark.parametrize('name', MINI)
+def test_odd_sizes(name, size):
+  model, variables = mini(name)
+  _, out = jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((1, *size, 3), jnp.float32))
+  h, w = size
+  for stage, stride in ((1, 4), (2, 8), (3, 16), (4, 32)):
+    down = (lambda n, s: n // s) if 'convnext' in name else (lambda n, s: -(-n // s))
+    assert out[f'stage{stage}'].shape[1:3] == (down(h, stride), down(w, stride))
+
+
+def test_bfloat16_compute_gives_float32_scores():
+  _, variables = mini('ctx_convnext_mini')
+  low = create_model('ctx_convnext_mini', num_classes=10, embed_dim=32, dtype='bfloat16')
+  logits, out = jax.jit(low.apply)(variables, IMAGES)
+  assert out['stage3'].dtype == jnp.bfloat16 and logits.dtype == jnp.float32
+  assert out['scores1'].dtype == jnp.float32
+  exact = outputs('ctx_convnext_mini')[1]['scores1']
+  np.testing.assert_allclose(out['scores1'], exact, atol=0.05 * np.abs(exact).max())
+
+
+def test_stochastic_depth_grows_linearly_and_spares_contextual_blocks_on_request():
+  def rates(**keywords):
+    model = create_model('ctx_convnext_mini', num_classes=10, embed_dim=32, drop_path_rate=0.4, **keywords)
+    variables, rngs = mini('ctx_convnext_mini')[1], {'drop_path': jax.random.key(0)}
+    seen = []
+
+    def note(call, args, keywords, context):
+      if isinstance(context.module, ConvNeXtBlock):
+        seen.append(context.module.drop_path_rate)
+      return call(*args, **keywords)
+
+    with flax.linen.intercept_methods(note):
+      jax.eval_shape(functools.partial(model.apply, train=True, rngs=rngs), variables, IMAGES)
+    return seen
+
+  np.testing.assert_allclose(rates(), [0, 0.1, 0.2, 0.3, 0.4])
+  np.testing.assert_allclose(rates(drop_path_in_contextual=False), [0, 0, 0, 0.3, 0])
+
+
+def test_stochastic_depth_draws_anew_in_every_block():
+  model, variables = mini('convnext_mini', drop_path_rate=0.9)
+  run = lambda seed: model.apply(variables, IMAGES, train=True, rngs={'drop_path': jax.random.key(seed)})[0]
+  assert np.abs(run(0) - run(1)).max() > 1e-3
+  np.testing.assert_array_equal(run(0), run(0))
+
+
+ERRORS = {
+  'unknown model': (
+    ('ctx_convnext_tt', {}),
+    "unknown model 'ctx_convnext_tt', did you mean 'ctx_convnext_t'",
+  ),
+  'unknown keyword': (('resnet50', {'num_clases': 5}), "takes no 'num_clases', did you mean 'num_classes'"),
+  'other family': (('resnet50', {'layer_scale_init': 1.0}), "resnet50 takes no 'layer_scale_init'"),
+  'increasing': (('ctx_convnext_t', {'class_counts': (100, 200, 50)}), r'class_counts=\(100, 200, 50\)'),
+  'below two': (('ctx_convnext_t', {'class_counts': (100, 50, 1)}), r'N_4 >= ... >= 2|>= 2'),
+  'above': (
+    ('ctx_resnet50', {'num_classes': 50, 'class_counts': (60, 5, 5)}),
+    r'expected 50 \(num_classes\)',
+  ),
+  'two counts': (('ctx_resnet50', {'class_counts': (60, 5)}), 'expected N_2, N_3, N_4'),
+  'selection': (('ctx_resnet50', {'class_selection': 'reranking'}), "did you mean 'rerank'"),
+  'depths': (('convnext_t', {'depths': (3, 3)}), r'depths=\(3, 3\): expected four'),
+  'one class': (('convnext_t', {'num_classes': 1}), 'num_classes=1: expected at least 2'),
+}
+
+
+@pytest.mark.parametrize('case', ERRORS)
+def test_create_model_errors(case):
+  (name, keywords), message = ERRORS[case]
+  with pytest.raises(ValueError, match=message):
+    create_model(name, **keywords)
+
+
+def test_image_errors():
+  model, variables = mini('ctx_convnext_mini')
+  with pytest.raises(ValueError, match='images have 31 x 40 pixels; this network needs at least 32 x 32'):
+    model.apply(variables, jnp.zeros((1, 31, 40, 3)))
+  with pytest.raises(ValueError, match=r'images have shape \(32, 32, 3\); expected \(b, h, w, c\)'):
+    model.apply(variables, jnp.zeros((32, 32, 3)))
