@@ -1,6 +1,7 @@
 """Whole runs in a few steps: resuming bit for bit, stopping, wrong input, and what a run leaves behind."""
 
 import json
+import os
 import signal
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from configs import digits
 from ctx_flax.data import pipeline
-from ctx_flax.training import halt, loop, parallel, run_folder
+from ctx_flax.training import halt, loop, parallel, run_folder, setup
 from ctx_flax.training.checkpoints import Checkpoints
 
 STEPS = 6
@@ -40,10 +41,10 @@ def whole(tmp_path_factory):
 
 
 def raw_checkpoint(workdir, step):
-  """{file: array} would hide the tree: all arrays of a checkpoint by name."""
+  """All arrays of a checkpoint, by name."""
   with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
-    names = checkpoints._manager.load_checkpointables(step)
-  return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(names)}
+    trees = checkpoints._manager.load_checkpointables(step)
+  return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(trees)}
 
 
 def steps_of(workdir):
@@ -78,7 +79,7 @@ def test_a_run_leaves_its_config_metrics_and_checkpoints(whole, config):
   assert steps_of(workdir) == [4, 6]  # keep_checkpoints is 2
   lines = metric_lines(workdir)
   assert [line['step'] for line in lines] == [1, 2, 3, 4, 5, 6]
-  assert lines[-1]['test/EMA/accuracy'] == results['EMA']['accuracy']
+  assert lines[-1]['test/EMA/loss'] == results['EMA']['loss'] != results['raw']['loss']
   assert {'train/loss', 'train/accuracy1', 'train/recall4', 'learning_rate', 'epoch'} <= lines[0].keys()
   assert list((workdir / 'events').iterdir())
 
@@ -306,3 +307,21 @@ def test_the_second_signal_is_not_held_back():
     signal.raise_signal(signal.SIGINT)
     assert received == [signal.SIGINT]
     signal.raise_signal(signal.SIGINT)
+
+
+def test_compilation_cache(config):
+  """Where jax was told a folder before, as by the environment variable, the config's is not used."""
+  before = jax.config.jax_compilation_cache_dir
+  assert before
+  setup.use_compilation_cache(config)
+  assert jax.config.jax_compilation_cache_dir == before
+  try:
+    jax.config.update('jax_compilation_cache_dir', None)
+    config.compilation_cache = ''
+    setup.use_compilation_cache(config)
+    assert jax.config.jax_compilation_cache_dir is None
+    config.compilation_cache = '~/a/folder'
+    setup.use_compilation_cache(config)
+    assert jax.config.jax_compilation_cache_dir == os.path.expanduser('~/a/folder')
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)

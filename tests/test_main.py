@@ -1,4 +1,4 @@
-"""The program as it is typed: it trains, survives being killed, resumes, evaluates, and tells mistakes in one line."""
+"""The program as it is typed: it trains, survives a kill, resumes, evaluates, tells mistakes in one line."""
 
 import pathlib
 import signal

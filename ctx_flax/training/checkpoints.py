@@ -45,11 +45,11 @@ class Checkpoints:
   def save(self, step, trees):
     """Saves {name: tree of arrays} as `step`, in the background. Waits only for the save before.
 
-    The arrays are copied first, so that the next training step may take their memory.
+    The next training step may take the arrays' memory: orbax copies them before this returns.
     """
     self.wait()
-    copies = {name: _nested(_flat(tree, lambda x: np.array(x, copy=True))) for name, tree in trees.items()}
-    self._writing = self._manager.save_checkpointables_async(step, copies, force=True, overwrite=True)
+    arrays = {name: _nested(_flat(tree, np.asarray)) for name, tree in trees.items()}
+    self._writing = self._manager.save_checkpointables_async(step, arrays, force=True, overwrite=True)
 
   def restore(self, step, trees):
     """Reads {name: tree}, in the structure of `trees`, whose leaves tell shape and dtype; numpy arrays.
