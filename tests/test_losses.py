@@ -1,0 +1,268 @@
+"""Losses of the stages: against the authors' values, a slow reference, and hand values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference_losses as reference
+
+from ctx_flax.training import losses
+
+ALPHA = 0.15
+
+
+def random_out(rng, b, n, kept, nested=True):
+  """Scores and considered classes of four stages, as a model returns them."""
+  out, considered = {}, np.ones((b, n), bool)
+  for stage, count in enumerate((n, *kept), start=1):
+    keys = rng.random((b, n)) + (considered if nested else 0)
+    considered = np.argsort(np.argsort(-keys, -1), -1) < count
+    out[f'scores{stage}'] = jnp.asarray(3 * rng.normal(size=(b, n)), jnp.float32)
+    out[f'considered{stage}'] = jnp.asarray(considered)
+  return out
+
+
+def total_loss(out, labels, alpha=ALPHA, **options):
+  parts = losses.stage_losses(out, labels, **options)
+  return losses.combine({s: p[0] for s, p in parts.items()}, {s: p[1] for s, p in parts.items()}, alpha)
+
+
+def golden_chain(values, group):
+  """Scores in natural order, considered classes and columns; the goldens are sorted by the stage before.
+
+  columns[s][i, j] is the class in column j of logits{s}.
+  """
+  b, n = values[f'{group}/in/logits1'].shape
+  out, columns = {}, {}
+  classes = np.tile(np.arange(n), (b, 1))
+  for stage in (1, 2, 3, 4):
+    logits = values[f'{group}/in/logits{stage}']
+    classes = classes[:, : logits.shape[1]]
+    columns[stage] = classes
+    scores, considered = np.zeros((b, n), np.float32), np.zeros((b, n), bool)
+    np.put_along_axis(scores, classes, logits, 1)
+    np.put_along_axis(considered, classes, True, 1)
+    out[f'scores{stage}'], out[f'considered{stage}'] = jnp.asarray(scores), jnp.asarray(considered)
+    classes = np.take_along_axis(classes, np.argsort(-logits, axis=1, kind='stable'), 1)
+  return out, columns
+
+
+GOLDEN_CASES = [
+  ('hard', 'hard/smooth0.1', 'rerank', 0.1),
+  ('hard', 'hard/smooth0', 'rerank', 0.0),
+  ('red_hard', 'red_hard', 'reduction', 0.1),
+]
+
+
+@pytest.mark.parametrize(('inputs', 'results', 'selection', 'smoothing'), GOLDEN_CASES)
+def test_losses_and_gradients_of_the_released_code(golden, inputs, results, selection, smoothing):
+  values = golden('e_losses')
+  out, columns = golden_chain(values, inputs)
+  labels = jnp.asarray(values[f'{inputs}/in/target'])
+  options = {'selection': selection, 'label_smoothing': smoothing}
+  parts = losses.stage_losses(out, labels, **options)
+  # The released losses are already times alpha, and each holds 1e-6.
+  for stage, (total, count) in parts.items():
+    expected = values[f'{results}/stage_losses'][stage - 1] - 1e-6 * (ALPHA if stage < 4 else 1)
+    np.testing.assert_allclose(total / count * (ALPHA if stage < 4 else 1), expected, rtol=2e-6)
+  np.testing.assert_allclose(total_loss(out, labels, **options), values[f'{results}/loss'], rtol=2e-6)
+  scores = {stage: out[f'scores{stage}'] for stage in (1, 2, 3, 4)}
+  considered = {key: value for key, value in out.items() if key.startswith('considered')}
+  gradients = jax.grad(
+    lambda x: total_loss({f'scores{s}': v for s, v in x.items()} | considered, labels, **options)
+  )(scores)
+  for stage, gradient in gradients.items():
+    mine = np.take_along_axis(np.asarray(gradient), columns[stage], 1)
+    np.testing.assert_allclose(mine, values[f'{results}/grad_logits{stage}'], atol=2e-7)
+
+
+def test_golden_batch_that_lost_every_label(golden):
+  values = golden('e_losses')
+  chain = {f'red_hard/in/logits{s}': values[f'red_hard/in/logits{s}'] for s in (2, 3, 4)}
+  chain['red_hard/in/logits1'] = values['red_hard_alldropped/in/logits1']
+  out, _ = golden_chain(chain, 'red_hard')
+  labels = jnp.asarray(values['red_hard/in/target'])
+  parts = losses.stage_losses(out, labels, selection='reduction', label_smoothing=0.1)
+  np.testing.assert_allclose(
+    parts[1][0] / parts[1][1] * ALPHA, values['red_hard_alldropped/stage_losses'][0] - 1.5e-7, rtol=2e-6
+  )
+  assert [(float(total), float(count)) for total, count in list(parts.values())[1:]] == [(0, 0)] * 3
+
+
+@pytest.mark.parametrize('selection', losses.SELECTIONS)
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+def test_soft_targets_equal_the_reference(selection, smoothing):
+  rng = np.random.default_rng(0)
+  compute = jax.jit(
+    lambda out, labels, other, lam, weights: losses.stage_losses(
+      out,
+      labels,
+      selection=selection,
+      label_smoothing=smoothing,
+      other_labels=other,
+      lam=lam,
+      weights=weights,
+    )
+  )
+  seen = dict.fromkeys(['a dropped', 'b dropped', 'both alive', 'a = b', 'lam < 0.5', 'filling row'], 0)
+  for _ in range(20):
+    out = random_out(rng, 16, 12, (8, 6, 5), nested=selection == 'reduction')
+    labels, other = rng.integers(0, 12, (2, 16))
+    other[:2] = labels[:2]
+    lam = rng.random(16).astype(np.float32)
+    weights = (rng.random(16) < 0.9).astype(np.float32)
+    got = compute(out, labels, other, lam, weights)
+    for stage in (1, 2, 3, 4):
+      considered = np.asarray(out[f'considered{stage}'])
+      expected = reference.stage_loss(
+        out[f'scores{stage}'], considered, labels, selection, smoothing, other, lam, weights
+      )
+      np.testing.assert_allclose(got[stage], expected, rtol=1e-5, atol=1e-6)
+      rows = np.arange(16)
+      a, b = np.where(lam < 0.5, [other, labels], [labels, other])
+      a_alive, b_alive = considered[rows, a], considered[rows, b]
+      seen['a dropped'] += (~a_alive).sum()
+      seen['b dropped'] += (a_alive & ~b_alive).sum()
+      seen['both alive'] += (a_alive & b_alive).sum()
+    seen['a = b'] += (labels == other).sum()
+    seen['lam < 0.5'] += (lam < 0.5).sum()
+    seen['filling row'] += (weights == 0).sum()
+  assert min(seen.values()) > 10, seen
+
+
+@pytest.mark.parametrize('selection', losses.SELECTIONS)
+def test_gradients_are_probabilities_minus_targets(selection):
+  rng = np.random.default_rng(7)
+  b, n = 16, 12
+  out = random_out(rng, b, n, (8, 6, 5), nested=selection == 'reduction')
+  labels, other = rng.integers(0, n, (2, b))
+  lam = rng.uniform(0.5, 1, b).astype(np.float32)
+  options = {'selection': selection, 'label_smoothing': 0.1, 'other_labels': other, 'lam': lam}
+  considered = {key: value for key, value in out.items() if key.startswith('considered')}
+  scores = {key: value for key, value in out.items() if key.startswith('scores')}
+  gradients = jax.jit(jax.grad(lambda x: total_loss(x | considered, labels, **options)))(scores)
+  for stage in (1, 2, 3, 4):
+    expected, count = np.zeros((b, n)), 0
+    for i in range(b):
+      classes = [c for c in range(n) if selection == 'rerank' or considered[f'considered{stage}'][i, c]]
+      wanted = reference.target(classes, labels[i], other[i], lam[i], 0.1)
+      if wanted is None:
+        continue
+      count += 1
+      found = reference.log_softmax(np.asarray(scores[f'scores{stage}'][i], np.float64), classes)
+      for c in classes:
+        expected[i, c] = np.exp(found[c]) - wanted[c]
+    expected *= (ALPHA if stage < 4 else 1) / count
+    np.testing.assert_allclose(gradients[f'scores{stage}'], expected, atol=1e-6)
+
+
+def test_soft_targets_by_hand():
+  """Four classes, two of them considered, with probabilities 3/4 and 1/4."""
+  out = {'scores4': jnp.zeros((4, 4)), 'considered4': jnp.array([[True, True, False, False]] * 4)}
+  out['scores4'] = out['scores4'].at[:, 0].set(jnp.log(3.0))
+  high, low = -np.log(0.75), -np.log(0.25)
+  got = jax.jit(
+    lambda labels, other, lam: losses.stage_losses(
+      out, labels, selection='reduction', label_smoothing=0.2, other_labels=other, lam=lam
+    )[4]
+  )
+  cases = {  # (label, other, lam): targets of classes 0 and 1, or none
+    (0, 1, 0.7): (0.1 + 0.8 * 0.7, 0.1 + 0.8 * 0.3),
+    (1, 0, 0.3): (0.1 + 0.8 * 0.7, 0.1 + 0.8 * 0.3),  # the same image told the other way round
+    (0, 2, 0.7): (0.1 + 0.8, 0.1),  # the lighter label was dropped: the heavier takes its part
+    (0, 0, 0.7): (0.1 + 0.8, 0.1),
+    (2, 0, 0.7): None,  # the heavier label was dropped
+    (0, 2, 0.3): None,
+  }
+  for (label, other, lam), wanted in cases.items():
+    total, count = got(jnp.full(4, label), jnp.full(4, other), jnp.full(4, lam))
+    if wanted is None:
+      assert (total, count) == (0, 0)
+    else:
+      assert count == 4
+      np.testing.assert_allclose(total / 4, wanted[0] * high + wanted[1] * low, rtol=1e-6)
+
+
+def test_lost_labels_give_zero_and_no_nan():
+  """Finite values and gradients where a whole batch lost its label, also with -inf as dead scores."""
+  out = random_out(np.random.default_rng(1), 8, 12, (8, 6, 5))
+  for stage in (2, 3, 4):
+    considered = out[f'considered{stage}'].at[:, 3].set(False)
+    out[f'considered{stage}'] = considered
+    out[f'scores{stage}'] = jnp.where(considered, out[f'scores{stage}'], -jnp.inf)
+
+  def loss(scores):
+    return total_loss(out | scores, jnp.full(8, 3), selection='reduction', label_smoothing=0.1, alpha=0.15)
+
+  scores = {key: value for key, value in out.items() if key.startswith('scores')}
+  value, gradients = jax.value_and_grad(loss)(scores)
+  first, count = losses.stage_losses(out, jnp.full(8, 3), selection='reduction', label_smoothing=0.1)[1]
+  assert count == 8
+  np.testing.assert_allclose(value, 0.15 * first / 8, rtol=1e-6)
+  assert np.abs(gradients['scores1']).max() > 0
+  for stage in (2, 3, 4):
+    assert not np.any(gradients[f'scores{stage}']), (
+      f'stage {stage}: a gradient, or NaN, where no image counts'
+    )
+
+
+def test_dead_classes_get_no_gradient():
+  out = random_out(np.random.default_rng(2), 8, 12, (8, 6, 5))
+  labels = jnp.argmax(out['considered4'], -1)  # alive at every stage
+  gradient = jax.grad(
+    lambda x: total_loss(out | {'scores3': x}, labels, selection='reduction', label_smoothing=0.1)
+  )(out['scores3'])
+  dead = ~np.asarray(out['considered3'])
+  assert not gradient[dead].any()
+  assert np.abs(gradient[~dead]).min() > 0
+
+
+def test_filling_rows_do_not_count_even_when_not_finite():
+  out = random_out(np.random.default_rng(3), 8, 12, (8, 6, 5))
+  labels = jnp.arange(8)
+  short = losses.stage_losses({k: v[:5] for k, v in out.items()}, labels[:5], selection='reduction')
+  for stage in (1, 2, 3, 4):
+    out[f'scores{stage}'] = out[f'scores{stage}'].at[5:].set(jnp.nan)
+  weights = jnp.array([1.0] * 5 + [0.0] * 3)
+  padded = losses.stage_losses(out, labels, selection='reduction', weights=weights)
+  for stage in (1, 2, 3, 4):
+    np.testing.assert_allclose(padded[stage], short[stage], rtol=1e-6)
+
+
+def test_float32_whatever_the_scores():
+  out = random_out(np.random.default_rng(4), 8, 12, (8, 6, 5))
+  half = {k: v.astype(jnp.bfloat16) if k.startswith('scores') else v for k, v in out.items()}
+  wide = {k: v.astype(jnp.float32) if k.startswith('scores') else v for k, v in half.items()}
+  got = losses.stage_losses(half, jnp.arange(8), selection='reduction')
+  expected = losses.stage_losses(wide, jnp.arange(8), selection='reduction')
+  for stage in (1, 2, 3, 4):
+    assert got[stage][0].dtype == got[stage][1].dtype == jnp.float32
+    assert tuple(map(float, got[stage])) == tuple(map(float, expected[stage]))
+
+
+def test_plain_models_have_one_stage():
+  scores = jnp.asarray(np.random.default_rng(5).normal(size=(8, 12)), jnp.float32)
+  out = {'scores4': scores, 'logits4': scores, 'considered4': jnp.ones((8, 12), bool)}
+  expected = -jax.nn.log_softmax(scores)[jnp.arange(8), jnp.arange(8)].mean()
+  for selection in losses.SELECTIONS:
+    parts = losses.stage_losses(out, jnp.arange(8), selection=selection)
+    assert list(parts) == [4]
+    np.testing.assert_allclose(total_loss(out, jnp.arange(8), selection=selection), expected, rtol=1e-6)
+
+
+def test_combine_by_hand():
+  sums = {1: 6.0, 2: 4.0, 3: 0.0, 4: 10.0}
+  counts = {1: jnp.array(3.0), 2: jnp.array(2.0), 3: jnp.array(0.0), 4: jnp.array(4.0)}
+  np.testing.assert_allclose(losses.combine(sums, counts, 0.5), 0.5 * (2 + 2 + 0) + 2.5)
+  assert losses.combine({4: 6.0}, {4: jnp.array(3.0)}, 0.5) == 2
+
+
+def test_bad_input_is_named():
+  out = random_out(np.random.default_rng(6), 4, 12, (8, 6, 5))
+  labels = jnp.arange(4)
+  with pytest.raises(ValueError, match=r"selection must be one of .* but is 'best'"):
+    losses.stage_losses(out, labels, selection='best')
+  with pytest.raises(ValueError, match=r'label_smoothing must be .* but is 1\.5'):
+    losses.stage_losses(out, labels, selection='rerank', label_smoothing=1.5)
+  with pytest.raises(ValueError, match='only lam is given'):
+    losses.stage_losses(out, labels, selection='rerank', lam=jnp.ones(4))
