@@ -1,0 +1,57 @@
+"""Steps on all devices. The only file that says pmap.
+
+The form without a leading device axis: the state is one logical value that every device holds, the batch is
+(devices, b / devices, ...), and metrics come back as one value. `devices` is all of them unless told.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ctx_flax.training.step import AXIS
+
+
+def replicate(tree, devices=None):
+  """Places a tree of arrays on every device: the form that the pmapped steps take and return.
+
+  The copies are fresh, so that a step that consumes them leaves the original as it is.
+  """
+  mesh = Mesh(np.asarray(devices or jax.devices()), (AXIS,))
+  # device_put alone would keep the original's memory as the copy of its own device.
+  return jax.device_put(jax.tree.map(jnp.copy, tree), NamedSharding(mesh, PartitionSpec()))
+
+
+def fetch(tree):
+  """The values of replicated arrays, as numpy arrays on this host. Waits for the devices."""
+  return jax.device_get(tree)
+
+
+def shard_batch(batch, devices=None):
+  """Splits every array of a batch for the devices of this process: (b, ...) -> (devices, b / devices, ...).
+
+  Raises:
+    ValueError: where the batch cannot be divided by the devices, or its arrays differ in length.
+  """
+  count = len(devices or jax.local_devices())
+  sizes = {name: len(value) for name, value in batch.items()}
+  if len(set(sizes.values())) != 1:
+    raise ValueError(f'the arrays of a batch must have one length, but have {sizes}')
+  size = next(iter(sizes.values()))
+  if size % count:
+    raise ValueError(
+      f'a batch of {size} images cannot be divided by {count} devices: take a multiple of {count}'
+    )
+  return {
+    name: np.reshape(value, (count, size // count, *np.shape(value)[1:])) for name, value in batch.items()
+  }
+
+
+def pmap_train_step(step, devices=None):
+  """(state, sharded batch) -> (state, metrics) on all devices. The state that goes in is consumed."""
+  return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=0)
+
+
+def pmap_eval_step(step, devices=None):
+  """(variables, sharded batch) -> metrics on all devices."""
+  return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)

@@ -1,0 +1,132 @@
+"""Schedule, weight decay, clipping: hand values."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ctx_flax.models import create_model
+from ctx_flax.training import optimizer
+
+
+def settings(steps=0, epochs=10, **changes):
+  values = {
+    'learning_rate': 1e-3,
+    'weight_decay': 0.1,
+    'beta1': 0.9,
+    'beta2': 0.999,
+    'eps': 1e-8,
+    'clip_norm': 0.0,
+    'warmup_epochs': 2,
+    'warmup_start': 1e-7,
+    'floor': 1e-6,
+  }
+  return types.SimpleNamespace(
+    optimizer=types.SimpleNamespace(**values | changes),
+    train=types.SimpleNamespace(steps=steps, epochs=epochs),
+  )
+
+
+def test_schedule_corners():
+  """10 epochs of 5 steps, 2 of them warm-up: the cosine counts from step 0 and ends at step 50."""
+  rate = optimizer.learning_rate_schedule(settings(), 5)
+  span = 1e-3 - 1e-6
+  corners = {
+    0: 1e-7,
+    1: 1e-7 + (1e-3 - 1e-7) / 10,
+    9: 1e-7 + (1e-3 - 1e-7) * 0.9,
+    10: 1e-6 + span * (1 + np.cos(np.pi / 5)) / 2,  # joins the cosine a fifth of the way: 0.9045 of the span
+    25: 1e-6 + span / 2,
+    50: 1e-6,
+    80: 1e-6,
+  }
+  for step, expected in corners.items():
+    np.testing.assert_allclose(rate(step), expected, rtol=1e-5, err_msg=f'step {step}')
+  assert jax.jit(rate)(jnp.int32(25)).dtype == jnp.float32
+
+
+def test_schedule_without_warmup_starts_at_the_full_rate():
+  rate = optimizer.learning_rate_schedule(settings(warmup_epochs=0), 5)
+  np.testing.assert_allclose(rate(0), 1e-3, rtol=1e-6)
+
+
+def test_given_steps_replace_the_epochs():
+  assert optimizer.total_steps(settings(), 5) == 50
+  assert optimizer.total_steps(settings(steps=20), 5) == 20
+  rate = optimizer.learning_rate_schedule(settings(steps=20), 5)
+  np.testing.assert_allclose(rate(20), 1e-6, rtol=1e-5)
+  assert rate(19) > 5e-6
+
+
+def test_bad_settings_are_named():
+  with pytest.raises(ValueError, match='at least one step'):
+    optimizer.learning_rate_schedule(settings(epochs=0), 5)
+  with pytest.raises(ValueError, match=r'optimizer\.floor .* -1'):
+    optimizer.learning_rate_schedule(settings(floor=-1), 5)
+  with pytest.raises(ValueError, match=r'optimizer\.clip_norm .* -1'):
+    optimizer.make_optimizer(settings(clip_norm=-1), lambda step: 1.0)
+
+
+PARAMETERS = {
+  'dense': {'kernel': jnp.array([[1.0, -2.0]]), 'bias': jnp.array([3.0, 4.0])},
+  'contextualizer': {'class_embedding': jnp.array([[1.0, -2.0]]), 'logit_scale': jnp.array(2.0)},
+}
+GRADIENTS = {
+  'dense': {'kernel': jnp.array([[3.0, 4.0]]), 'bias': jnp.array([0.0, 0.0])},
+  'contextualizer': {'class_embedding': jnp.array([[0.0, 0.0]]), 'logit_scale': jnp.array(12.0)},
+}
+
+
+def first_update(config):
+  tx = optimizer.make_optimizer(config, lambda step: 0.5)
+  return tx.update(GRADIENTS, tx.init(PARAMETERS), PARAMETERS)[0]
+
+
+def test_first_update_by_hand():
+  """Adam's first step is the gradient's sign; the decay is decoupled, times the rate, for kernels alone."""
+  update = first_update(settings())
+  np.testing.assert_allclose(update['dense']['kernel'], [[-0.5 * (1 + 0.1), -0.5 * (1 - 0.2)]], rtol=1e-5)
+  np.testing.assert_allclose(update['dense']['bias'], 0)
+  np.testing.assert_allclose(update['contextualizer']['class_embedding'], 0)
+  np.testing.assert_allclose(update['contextualizer']['logit_scale'], -0.5, rtol=1e-5)
+
+
+def test_betas_and_eps_come_from_the_config():
+  """eps is outside the root: g / (|g| + eps). The second step shows both betas."""
+  update = first_update(settings(eps=4.0, weight_decay=0.0))
+  np.testing.assert_allclose(update['dense']['kernel'], [[-0.5 * 3 / 7, -0.5 * 4 / 8]], rtol=1e-5)
+  tx = optimizer.make_optimizer(settings(beta1=0.5, beta2=0.75, weight_decay=0.0), lambda step: 0.5)
+  _, state = tx.update(GRADIENTS, tx.init(PARAMETERS), PARAMETERS)
+  doubled = jax.tree.map(lambda g: 2 * g, GRADIENTS)
+  update, _ = tx.update(doubled, state, PARAMETERS)
+  first = (0.25 * 3 + 0.5 * 6) / (1 - 0.25)
+  second = (0.75 * 0.25 * 9 + 0.25 * 36) / (1 - 0.5625)
+  np.testing.assert_allclose(update['dense']['kernel'][0, 0], -0.5 * first / np.sqrt(second), rtol=1e-5)
+
+
+def test_clipping_is_off_by_default_and_by_the_global_norm():
+  """The gradients' norm is 13. A large eps makes the update nearly proportional to the gradient."""
+  plain = first_update(settings(eps=1e4, weight_decay=0.0))
+  clipped = first_update(settings(eps=1e4, weight_decay=0.0, clip_norm=1.3))
+  above = first_update(settings(eps=1e4, weight_decay=0.0, clip_norm=14.0))
+  for name in ('dense', 'contextualizer'):
+    for leaf, value in plain[name].items():
+      np.testing.assert_allclose(clipped[name][leaf], value / 10, rtol=2e-3)
+      np.testing.assert_allclose(above[name][leaf], value, rtol=1e-6)
+  np.testing.assert_allclose(plain['contextualizer']['logit_scale'], -0.5 * 12 / (12 + 1e4), rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['ctx_convnext_mini', 'ctx_resnet_mini'])
+def test_parameters_without_weight_decay_by_name(name):
+  model = create_model(name, num_classes=10)
+  shapes = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)['params']
+  )
+  mask = jax.tree_util.tree_leaves_with_path(optimizer.decay_mask(shapes))
+  free = {path[-1].key for path, decays in mask if not decays}
+  decayed = {path[-1].key for path, decays in mask if decays}
+  expected = {'bias', 'scale', 'class_embedding', 'logit_scale'}
+  assert free == (expected | {'gamma'} if 'convnext' in name else expected)
+  assert decayed == {'kernel'}
