@@ -1,0 +1,128 @@
+"""Plain depthwise convolution: every path against the reference, shared kernels and kernels per image."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from jax.test_util import check_grads
+from op_cases import (
+  CASES,
+  Case,
+  assert_close,
+  assert_dtypes,
+  assert_equals_reference,
+  assert_refused,
+  assert_transforms,
+  compiled,
+  draw,
+)
+
+from ctx_flax.ops import depthwise_conv
+from ctx_flax.ops.depthwise_conv import PATHS
+
+PLAIN = CASES['plain']
+every_path = pytest.mark.parametrize('path', [None, *PATHS])
+sharing = pytest.mark.parametrize('per_image', [False, True], ids=['shared', 'per_image'])
+
+
+def arguments_of(case, per_image=False):
+  return draw(case, 'x kernel', depthwise=True, per_image=per_image)
+
+
+@pytest.mark.parametrize('path', PATHS)
+@pytest.mark.parametrize('name', CASES)
+def test_equals_reference(name, path):
+  case = CASES[name]
+  assert_equals_reference(
+    depthwise_conv, reference.depthwise_conv, *arguments_of(case), path=path, **case.options
+  )
+
+
+@pytest.mark.parametrize('path', PATHS)
+@pytest.mark.parametrize('name', ['plain', 'rectangular', 'same', 'gaps'])
+def test_kernels_per_image_equal_reference(name, path):
+  case = CASES[name]
+  assert_equals_reference(
+    depthwise_conv, reference.depthwise_conv, *arguments_of(case, True), path=path, **case.options
+  )
+
+
+@every_path
+def test_hand_values(path):
+  x = jnp.arange(1.0, 13.0).reshape(1, 3, 4, 1)
+  kernel = jnp.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(2, 2, 1, 1)
+  y = depthwise_conv(x, kernel, path=path)
+  np.testing.assert_array_equal(y[0, 0, 0, 0], 1 + 10 * 2 + 100 * 5 + 1000 * 6)
+  y = depthwise_conv(x, kernel, strides=2, padding=1, path=path)
+  # The window starts above and left of the image: of the first output only the last tap counts.
+  np.testing.assert_array_equal(y[0, :, :, 0], [[1000, 3200, 400], [9050, 12076, 1208]])
+
+
+def test_kernels_per_image_are_a_loop_over_images():
+  arguments, cotangent = arguments_of(PLAIN, per_image=True)
+  function = compiled(depthwise_conv, **PLAIN.options)
+  value, grads = function(arguments, cotangent)
+  for n in range(2):
+    one = {'x': arguments['x'][n : n + 1], 'kernel': arguments['kernel'][n]}
+    value_n, grads_n = function(one, cotangent[n : n + 1])
+    grads_n['kernel'] = grads_n['kernel'][None]
+    assert_close(value[n : n + 1], value_n)
+    assert_close({name: grad[n : n + 1] for name, grad in grads.items()}, grads_n)
+
+
+@every_path
+def test_derivatives_in_reverse_mode(path):
+  arguments, _ = arguments_of(Case(bhw=(1, 3, 4)))
+  function = jax.jit(lambda *a: depthwise_conv(*a, padding=1, path=path))
+  check_grads(function, tuple(arguments.values()), 1, ('rev',), 5e-3, 5e-3, 1e-2)
+
+
+@every_path
+@sharing
+def test_vmap_and_pmap(per_image, path):
+  case = CASES['strided']
+  assert_transforms(depthwise_conv, *arguments_of(case, per_image), path=path, **case.options)
+
+
+@every_path
+@pytest.mark.parametrize(
+  ('x', 'kernel'), [('bfloat16', 'bfloat16'), ('bfloat16', 'float32'), ('float32', 'bfloat16')]
+)
+def test_dtypes(x, kernel, path):
+  # The kernel is rounded to the dtype of x, and so is the result: 2**-9 of the value each.
+  arguments, cotangent = arguments_of(PLAIN)
+  dtypes = {'x': x, 'kernel': kernel}
+  assert_dtypes(depthwise_conv, arguments, cotangent, dtypes, 1e-2, path=path, **PLAIN.options)
+
+
+@pytest.mark.parametrize(
+  ('name', 'wrong', 'message'),
+  [
+    ('x', (5, 6, 4), '(b, h, w, c)'),
+    ('x', 'int32', 'a floating dtype'),
+    ('kernel', (3, 3, 4, 1), '(kh, kw, 1, c) = (kh, kw, 1, 4)'),
+    ('kernel', (3, 3, 4), '(kh, kw, 1, c) = (kh, kw, 1, 4)'),
+    ('kernel', (3, 3, 3, 1, 4), '(b, kh, kw, 1, c) = (2, kh, kw, 1, 4)'),
+    ('kernel', 'int32', 'a floating dtype'),
+  ],
+  ids=str,
+)
+def test_wrong_input_is_named(name, wrong, message):
+  assert_refused(depthwise_conv, arguments_of(PLAIN)[0], name, wrong, message, **PLAIN.options)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'path': 'fast'}, r"path='fast': expected None or one of \('shift', 'xla'\)"),
+    ({'strides': (1, 0)}, r'strides=\(1, 0\): expected an int or a pair of ints, each at least 1'),
+    ({'dilation': 0}, 'dilation=0: expected an int or a pair of ints, each at least 1'),
+    ({'padding': ((1, 1),)}, r"padding=\(\(1, 1\),\): expected 'SAME', 'VALID', an int"),
+    ({'padding': 0, 'dilation': 3}, r'x has 5 x 6 pixels, too few for kernel size \(3, 3\)'),
+  ],
+  ids=str,
+)
+def test_wrong_options_are_named(options, message):
+  with pytest.raises(ValueError, match=message):
+    depthwise_conv(**arguments_of(PLAIN)[0], **(PLAIN.options | options))

@@ -1,0 +1,110 @@
+"""What the compiled operations need beside inputs and outputs: deterministic, and nothing is run.
+
+Sizes are those of the second stage of a ConvNeXt-T and of a ResNet50 at 224 x 224, batch 8. Axes as in
+the operations: b images, u v output grid, k taps, c in, d out.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.extend.core import jaxprs_in_params
+
+from ctx_flax.ops import contextual_conv, contextual_depthwise_conv, depthwise_conv
+
+B, U, V = 8, 28, 28
+FLOAT = 4  # bytes
+FUNCTIONS = {'dense': contextual_conv, 'depthwise': contextual_depthwise_conv}
+
+
+def arguments(kind, c, k):
+  """Abstract float32 inputs of a k x k contextual convolution from c to c channels."""
+  shapes = (
+    (B, U, V, c),
+    (k, k, 1 if kind == 'depthwise' else c, c),
+    (B, k, k, c),
+    (B, U, V, k * k, 2),
+    (B, U, V, k * k),
+  )
+  return tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+
+
+def forward(kind, k, path=None):
+  return functools.partial(FUNCTIONS[kind], padding=k // 2, path=path)
+
+
+def with_gradients(function, count=5):
+  """Value and gradients with respect to all inputs; the square makes the cotangent depend on the output."""
+  return jax.value_and_grad(lambda *inputs: jnp.sum(jnp.square(function(*inputs))), tuple(range(count)))
+
+
+@functools.cache
+def temp_bytes(kind, c, k, backward, path=None):
+  function = forward(kind, k, path)
+  return compiled_temp(with_gradients(function) if backward else function, arguments(kind, c, k))
+
+
+def compiled_temp(function, inputs):
+  analysis = jax.jit(function).lower(*inputs).compile().memory_analysis()
+  assert analysis is not None
+  return analysis.temp_size_in_bytes
+
+
+def test_depthwise_forward_needs_at_most_twice_its_output():
+  assert temp_bytes('depthwise', 192, 7, backward=False) <= 2 * B * U * V * 192 * FLOAT
+
+
+def test_depthwise_gradients_need_at_most_a_quarter_of_all_taps():
+  assert temp_bytes('depthwise', 192, 7, backward=True) <= B * U * V * 49 * 192 * FLOAT / 4
+
+
+# The dense one works on a few arrays (b, u, v, c) at a time, with a 3 x 3 kernel not far below all nine taps:
+# a kept tensor of all taps comes on top of them and breaks these bounds.
+def test_dense_forward_keeps_no_tensor_of_all_taps():
+  assert temp_bytes('dense', 128, 3, backward=False) < B * U * V * 9 * 128 * FLOAT
+
+
+def test_dense_gradients_keep_no_tensor_of_all_taps():
+  assert temp_bytes('dense', 128, 3, backward=True) < 1.5 * B * U * V * 9 * 128 * FLOAT
+
+
+@pytest.mark.parametrize(('kind', 'c', 'k'), [('dense', 128, 3), ('depthwise', 192, 7)])
+def test_two_steps_exceed_these_bounds(kind, c, k):
+  # That the measure sees what it should: materialised taps, forward as well as backward.
+  taps = B * U * V * k * k * c * FLOAT
+  assert temp_bytes(kind, c, k, backward=False, path='two_steps') > 0.9 * taps
+  assert temp_bytes(kind, c, k, backward=True, path='two_steps') > 2 * taps
+
+
+@pytest.mark.parametrize('kind', FUNCTIONS)
+def test_temp_memory_hardly_grows_with_the_kernel(kind):
+  # From 9 to 49 taps only offsets, masks, kernels and their gradients grow, not the taps (b, u, v, k, c).
+  c = 64
+  growth = temp_bytes(kind, c, 7, backward=True) - temp_bytes(kind, c, 3, backward=True)
+  inputs = [sum(math.prod(a.shape) for a in arguments(kind, c, k)) * FLOAT for k in (3, 7)]
+  assert growth < 2.5 * (inputs[1] - inputs[0])
+
+
+@pytest.mark.parametrize(('kind', 'c', 'k'), [('dense', 128, 3), ('depthwise', 192, 7)])
+def test_no_intermediate_is_larger_than_the_image(kind, c, k):
+  """In the program itself: neither all taps (b, u, v, k, c) nor, dense, a kernel per image (b, k, c, d)."""
+  program = jax.make_jaxpr(with_gradients(forward(kind, k)))(*arguments(kind, c, k))
+  assert max(sizes(program.jaxpr)) == B * U * V * c
+  program = jax.make_jaxpr(with_gradients(forward(kind, k, 'two_steps')))(*arguments(kind, c, k))
+  assert max(sizes(program.jaxpr)) >= B * U * V * k * k * c
+
+
+def sizes(jaxpr):
+  """The number of elements of every array in a program and in the loops and rules inside it."""
+  for equation in jaxpr.eqns:
+    yield from (math.prod(variable.aval.shape) for variable in equation.outvars)
+    for inner in jaxprs_in_params(equation.params):
+      yield from sizes(inner)
+
+
+def test_plain_depthwise_gradients_keep_no_shifted_copies():
+  inputs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((B, U, V, 192), (7, 7, 1, 192))]
+  function = functools.partial(depthwise_conv, padding=3, path='shift')
+  assert compiled_temp(with_gradients(function, 2), inputs) < 8 * B * U * V * 192 * FLOAT  # of 49 copies
