@@ -206,6 +206,17 @@ def test_lost_labels_give_zero_and_no_nan():
     )
 
 
+def test_what_dead_classes_score_changes_nothing():
+  """Labels that are alive beside dead scores of -inf: 0 * -inf must be nowhere."""
+  out = random_out(np.random.default_rng(8), 8, 12, (8, 6, 5))
+  labels = jnp.argmax(out['considered4'], -1)
+  dead = {f'scores{s}': jnp.where(out[f'considered{s}'], out[f'scores{s}'], -jnp.inf) for s in (2, 3, 4)}
+  options = {'selection': 'reduction', 'label_smoothing': 0.1}
+  expected = jax.value_and_grad(lambda x: total_loss(out | x, labels, **options))({k: out[k] for k in dead})
+  got = jax.value_and_grad(lambda x: total_loss(out | x, labels, **options))(dead)
+  jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
 def test_dead_classes_get_no_gradient():
   out = random_out(np.random.default_rng(2), 8, 12, (8, 6, 5))
   labels = jnp.argmax(out['considered4'], -1)  # alive at every stage

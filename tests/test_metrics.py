@@ -72,6 +72,12 @@ def test_dropped_labels_are_wrong_and_not_in_the_top_five():
   assert [float(reranked[k][0]) for k in ('accuracy', 'top5', 'recall4')] == [1, 1, 0]
 
 
+def test_top_five_of_four_classes_lacks_a_dropped_one():
+  out = {'scores4': jnp.zeros((4, 4)), 'considered4': jnp.ones((4, 4), bool).at[:, 3].set(False)}
+  got = metrics.stage_metrics(out, jnp.arange(4), 'reduction', jnp.ones(4))
+  assert tuple(map(float, got['top5'])) == (3, 4)
+
+
 def test_scores_that_are_not_numbers_are_wrong():
   out = {'scores4': jnp.full((3, 6), jnp.nan), 'considered4': jnp.ones((3, 6), bool)}
   got = metrics.stage_metrics(out, jnp.array([0, 1, 5]), 'rerank', jnp.ones(3))
