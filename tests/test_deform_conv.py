@@ -95,12 +95,13 @@ def test_offsets_of_zero_are_the_plain_convolution():
 
 
 def test_first_offset_is_down_and_the_second_right():
-  x = jnp.arange(20.0, dtype=jnp.float32).reshape(1, 4, 5, 1)
-  offsets = jnp.zeros((1, 4, 5, 1, 2)).at[..., 0].set(1)
-  y = deform_conv(x, jnp.ones((1, 1, 1, 1)), offsets)
-  np.testing.assert_array_equal(y[:, :3], x[:, 1:])
-  y = deform_conv(x, jnp.ones((1, 1, 1, 1)), offsets[..., ::-1])
-  np.testing.assert_array_equal(y[:, :, :4], x[:, :, 1:])
+  x = np.arange(20, dtype=np.float32).reshape(1, 4, 5, 1)
+  kernel, offsets = np.ones((1, 1, 1, 1), np.float32), np.zeros((1, 4, 5, 1, 2), np.float32)
+  offsets[..., 0] = 1
+  function = jax.jit(deform_conv)
+  np.testing.assert_array_equal(np.asarray(function(x, kernel, offsets))[:, :3], x[:, 1:])
+  right = np.asarray(function(x, kernel, offsets[..., ::-1]))
+  np.testing.assert_array_equal(right[:, :, :4], x[:, :, 1:])
 
 
 @pytest.mark.parametrize('name', ['plain', 'same'])
@@ -157,10 +158,11 @@ def test_dtypes(dtypes):
 
 def test_positions_stay_float32_under_bfloat16():
   # At 57 pixels bfloat16 resolves a quarter of a pixel. Ramp, offset and answer are exact in it.
-  ramp = jnp.arange(-56, 8, dtype=jnp.bfloat16).reshape(1, 1, 64, 1)
-  offsets = jnp.zeros((1, 1, 64, 1, 2), jnp.bfloat16).at[..., 1].set(0.375)
-  y = deform_conv(ramp, jnp.ones((1, 1, 1, 1), jnp.bfloat16), offsets)
-  np.testing.assert_array_equal(y[0, 0, 26:63, 0].astype(jnp.float32), np.arange(-30, 7) + 0.375)
+  ramp = np.arange(-56, 8).reshape(1, 1, 64, 1)
+  offsets = np.broadcast_to([0, 0.375], (1, 1, 64, 1, 2))
+  inputs = (array.astype(jnp.bfloat16) for array in (ramp, np.ones((1, 1, 1, 1)), offsets))
+  y = np.asarray(jax.jit(deform_conv)(*inputs), np.float32)
+  np.testing.assert_array_equal(y[0, 0, 26:63, 0], np.arange(-30, 7) + 0.375)
 
 
 @pytest.mark.parametrize(
