@@ -86,6 +86,11 @@ def compiled(function, **options):
   return value_and_grads
 
 
+def exactly_rounded(function):
+  """Compiled so that every bfloat16 result is rounded: by default XLA may keep float32 between operations."""
+  return jax.jit(function, compiler_options={'xla_allow_excess_precision': False})
+
+
 def cast(arguments, dtypes):
   """Arguments in the dtypes given by name, or all in one."""
   if not isinstance(dtypes, dict):
