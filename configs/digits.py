@@ -27,8 +27,8 @@ def get_config(argument=''):
   config.optimizer.warmup_epochs = 2.0
 
   config.train.batch_size = 64
-  config.train.epochs = 20.0
-  config.train.ema_decay = 0.98  # a memory of 50 steps: this run has about 450
+  config.train.epochs = 30.0
+  config.train.ema_decay = 0.98  # a memory of 50 steps: this run has 674
   config.train.log_every = 10
   config.train.eval_every = 100
   config.train.checkpoint_every = 100

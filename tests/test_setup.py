@@ -29,6 +29,7 @@ def config():
     ('train.batch_size', 0, 'train.batch_size must be 1 or more'),
     ('train.keep_checkpoints', 0, 'train.keep_checkpoints must be 1 or more'),
     ('train.ema_decay', 1.0, 'train.ema_decay must be at least 0'),
+    ('loss.alpha', -0.1, 'loss.alpha must be 0 or more'),
     ('data.image_size', 16, 'at least 32 x 32'),
     ('data.name', 'digit', "unknown data.name 'digit'"),
     ('data.mean', (0.1, 0.2), 'data.mean must hold 1 or 3 values'),

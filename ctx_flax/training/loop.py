@@ -74,7 +74,7 @@ def train(config, workdir):
     began = looked = time.perf_counter()
     for step in range(start + 1, last + 1):
       state, of_step = train_step(state, parallel.shard_batch(next(batches)))
-      pending.append(one_at_a_time(of_step))
+      pending.append(of_step)
       if step == start + 1:
         jax.block_until_ready(of_step)  # the one step whose time is the compiler's
         began = looked = time.perf_counter()
@@ -163,7 +163,7 @@ def evaluate_state(state, eval_step, source, config):
     total: dict = {}
     with contextlib.closing(pipeline.eval_batches(source, config)) as batches:
       for batch in batches:
-        total = metrics.add(total, one_at_a_time(eval_step(variables, parallel.shard_batch(batch))))
+        total = metrics.add(total, eval_step(variables, parallel.shard_batch(batch)))
     results[weights] = metrics.summarise(total, config.loss.alpha)
   return results
 
@@ -198,17 +198,6 @@ def as_trees(state):
     'variables': {'params': state.params, 'batch_stats': state.batch_stats, 'ema': state.ema},
     'optimizer': {'step': state.step, 'opt_state': state.opt_state},
   }
-
-
-def one_at_a_time(of_step):
-  """Returns what it is given, on several CPU devices after waiting for it; elsewhere steps may run ahead.
-
-  CPU devices share one pool of threads, in which the sums over devices of one step can wait for threads
-  that those of the next step hold, for ever.
-  """
-  if jax.default_backend() == 'cpu' and jax.device_count() > 1:
-    jax.block_until_ready(of_step)
-  return of_step
 
 
 def due(step, every, last):

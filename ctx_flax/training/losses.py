@@ -11,7 +11,7 @@ from the released code's ignore_index. The rule for soft targets under 'reductio
 import jax
 import jax.numpy as jnp
 
-SELECTIONS = ('reduction', 'rerank')
+from ctx_flax.layers.contextualizer import SELECTIONS
 
 
 def stages(out):

@@ -49,9 +49,23 @@ def shard_batch(batch, devices=None):
 
 def pmap_train_step(step, devices=None):
   """(state, sharded batch) -> (state, metrics) on all devices. The state that goes in is consumed."""
-  return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=0)
+  run = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=0)
+  return _one_at_a_time(run, devices)
 
 
 def pmap_eval_step(step, devices=None):
   """(variables, sharded batch) -> metrics on all devices."""
-  return jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+  run = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+  return _one_at_a_time(run, devices)
+
+
+def _one_at_a_time(run, devices):
+  """Waits for each step where several CPU devices run it; elsewhere steps may run ahead of the host.
+
+  CPU devices share one pool of threads, in which the sums over devices of one step can wait for threads
+  that those of the next step hold, for ever (XLA ends the process after a minute).
+  """
+  devices = devices or jax.devices()
+  if len(devices) == 1 or devices[0].platform != 'cpu':
+    return run
+  return lambda *args: jax.block_until_ready(run(*args))

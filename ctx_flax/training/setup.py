@@ -40,6 +40,8 @@ def check_settings(config):
   for field, size in (('train', config.train.batch_size), ('eval', config.eval.batch_size)):
     if size % devices:
       raise ValueError(f'{field}.batch_size is {size}: it must be a multiple of the {devices} devices')
+  if config.loss.alpha < 0:
+    raise ValueError(f'loss.alpha must be 0 or more, but is {config.loss.alpha}')
   fractions = {'train.ema_decay': config.train.ema_decay, 'loss.label_smoothing': config.loss.label_smoothing}
   for field, value in fractions.items():
     if not 0 <= value < 1:
