@@ -1,6 +1,4 @@
-"""The layers: initial state, what they adapt to, normalisation, class selection."""
-
-import functools
+"""The layers: initial state, what they adapt to, normalisation, stochastic depth."""
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +8,11 @@ import pytest
 from ctx_flax.layers import (
   BatchNorm,
   ContextualConv,
-  Contextualizer,
   ConvNeXtBlock,
   DeformConv,
   DropPath,
   LayerNorm,
 )
-from ctx_flax.layers.contextualizer import best_classes, default_class_counts
 from ctx_flax.ops import deform_conv
 
 KEY = jax.random.key(0)
@@ -222,149 +218,3 @@ def test_convnext_block_is_the_identity_plus_a_scaled_branch():
   scaled, _ = block.apply(variables, x)
   np.testing.assert_allclose(scaled, without, atol=1e-6)
   assert np.abs(scaled - x).max() > 1e-3
-
-
-@pytest.mark.parametrize('count', [1, 3, 7, 8])
-def test_best_classes_keeps_exactly_count_ties_by_index(count):
-  scores = np.asarray(
-    [[3, 1, 2, 0, 7, 5, 4, 6], [1, 1, 1, 1, 1, 1, 1, 1], [0, 2, 2, 1, 2, 1, 1, 2]], np.float32
-  )
-  scores = np.concatenate([scores, np.asarray(normal(1, 3, 8))])
-  kept = np.asarray(best_classes(jnp.asarray(scores), count))
-  for row, mask in zip(scores, kept, strict=True):
-    assert set(np.flatnonzero(mask)) == set(np.argsort(-row, kind='stable')[:count])
-
-
-def test_best_classes_among_dropped_ones():
-  scores = jnp.asarray([[1.0, -jnp.inf, 3.0, -jnp.inf, 2.0]])
-  np.testing.assert_array_equal(best_classes(scores, 3), [[True, False, True, False, True]])
-
-
-@pytest.mark.parametrize(
-  'num_classes, counts',
-  [
-    (1000, (500, 200, 50)),
-    (400, (200, 80, 20)),
-    (20, (10, 5, 5)),
-    (10, (5, 5, 5)),
-    (3, (3, 3, 3)),
-    (2, (2, 2, 2)),
-  ],
-)
-def test_default_class_counts(num_classes, counts):
-  assert default_class_counts(num_classes) == counts
-
-
-def contextualizer(**keywords):
-  arguments = {
-    'num_classes': 12,
-    'class_counts': (8, 5, 3),
-    'head_dims': (6, 7, 8, 9),
-    'context_dims': (6, 7, 8),
-    'embed_dim': 16,
-  }
-  return Contextualizer(**{**arguments, **keywords})
-
-
-FEATURES = [normal(stage, 4, 3, 3, 6 + stage) for stage in range(4)]
-
-
-def stages(module, features):
-  considered, out = jnp.ones((4, 12), bool), []
-  for stage, x in enumerate(features, 1):
-    scores = module.score(x, stage)
-    out.append((scores, considered))
-    if stage < 4:
-      considered = module.select(scores, considered, stage)
-  return out
-
-
-@pytest.mark.parametrize('selection', ['reduction', 'rerank'])
-def test_selection(selection):
-  module = contextualizer(selection=selection)
-  variables = module.init(KEY, FEATURES)
-  variables = jax.tree.map(lambda p: p + 0.5 * normal(p.size, *p.shape), variables)
-  out = module.apply(variables, FEATURES, method=stages)
-  nested = True
-  for (scores, before), (_, after), count in zip(out, out[1:], (8, 5, 3), strict=False):
-    for row, alive, kept in zip(np.asarray(scores), np.asarray(before), np.asarray(after), strict=True):
-      allowed = np.where(alive, row, -np.inf) if selection == 'reduction' else row
-      assert set(np.flatnonzero(kept)) == set(np.argsort(-allowed, kind='stable')[:count])
-      nested &= bool(np.all(alive[kept]))
-  assert nested == (selection == 'reduction')
-
-
-def test_scores_are_scaled_cosines():
-  module = contextualizer()
-  variables = module.init(KEY, FEATURES)
-  scores = module.apply(variables, FEATURES[0], 1, method='score')
-  u = module.apply(variables, FEATURES[0].mean((1, 2)), method=lambda m, x: m.heads[0](x))
-  u, e = np.asarray(u, np.float64), np.asarray(variables['params']['class_embedding'], np.float64)
-  cosine = (u @ e.T) / np.linalg.norm(u, axis=1, keepdims=True) / np.linalg.norm(e, axis=1)
-  np.testing.assert_allclose(scores, cosine / 0.07, rtol=1e-4)
-
-
-def test_merger_is_the_mean_over_considered_classes():
-  module = contextualizer()
-  variables = module.init(KEY, FEATURES)
-  params = jax.tree.map(lambda p: p + 0.3 * normal(p.size, *p.shape), variables['params'])
-  considered = np.asarray(normal(7, 4, 12)) > 0
-  context = module.apply({'params': params}, jnp.asarray(considered), 3, method='context')
-  p = jax.tree.map(lambda a: np.asarray(a, np.float64), params['merger3'])
-
-  def norm(x, p):
-    return (x - x.mean()) / np.sqrt(x.var() + 1e-5) * p['scale'] + p['bias']
-
-  for mask, ours in zip(considered, context, strict=True):
-    inner = []
-    for row in np.asarray(params['class_embedding'], np.float64)[mask]:
-      inner.append(np.maximum(norm(row @ p['inner']['kernel'] + p['inner']['bias'], p['inner_norm']), 0))
-    merged = np.mean(inner, 0) @ p['outer']['kernel'] + p['outer']['bias']
-    np.testing.assert_allclose(ours, np.maximum(norm(merged, p['outer_norm']), 0), atol=2e-5)
-
-
-def test_zero_embeddings_have_finite_gradients():
-  module = contextualizer()
-  params = module.init(KEY, FEATURES)['params']
-  params['class_embedding'] = params['class_embedding'].at[3].set(0)
-  params['head1']['out'] = jax.tree.map(jnp.zeros_like, params['head1']['out'])
-  loss = lambda p: jnp.sum(module.apply({'params': p}, FEATURES[0], 1, method='score') ** 2)
-  assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(jax.grad(loss)(params)))
-
-
-def test_no_gradient_passes_the_selection():
-  module = contextualizer()
-  params = module.init(KEY, FEATURES)['params']
-
-  def context(params):
-    def run(m, x):
-      considered = jnp.ones((4, 12), bool)
-      return m.context(m.select(m.score(x, 1), considered, 1), 2)
-
-    return jnp.sum(module.apply({'params': params}, FEATURES[0], method=run) ** 2)
-
-  gradients = jax.grad(context)(params)
-  assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradients['head1']))
-  assert np.any(gradients['class_embedding'])
-
-
-@pytest.mark.parametrize('counts', [(8, 9, 3), (13, 5, 3), (8, 5, 1)])
-def test_class_counts_that_do_not_fit(counts):
-  with pytest.raises(ValueError, match=r'class_counts=\(\d+, \d+, \d+\): expected 12 \(num_classes\) >= N_2'):
-    contextualizer(class_counts=counts).init(KEY, FEATURES)
-
-
-def test_other_contextualizer_errors():
-  with pytest.raises(ValueError, match="selection='rank': expected one of"):
-    contextualizer(selection='rank').init(KEY, FEATURES)
-  with pytest.raises(ValueError, match='expected one head per stage'):
-    contextualizer(context_dims=(6, 7)).init(KEY, FEATURES)
-
-
-def test_batch_norm_heads_for_resnet():
-  module = contextualizer(norm=functools.partial(BatchNorm, axis_name=None), linear_init='uniform')
-  variables = module.init(KEY, FEATURES)
-  assert set(variables['batch_stats']) == {'head1', 'head2', 'head3', 'head4'}
-  bound = 6**-0.5
-  assert bound * 0.8 < np.abs(variables['params']['head1']['proj']['kernel']).max() <= bound
-  assert 0 < np.abs(variables['params']['head1']['proj']['bias']).max() <= bound
