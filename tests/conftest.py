@@ -21,6 +21,7 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 
 
 def _folder(variable):
+  # A clone does not hold these folders: its parity tests are those on tests/golden.npz.
   path = os.environ.get(variable, '')
   if not path:
     pytest.skip(f'{variable} is not set: it names a folder that is not part of a clone')

@@ -10,11 +10,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ctx_flax.layers.blocks import ConvNeXtBlock
-from ctx_flax.layers.contextualizer import Contextualizer, default_class_counts
 from ctx_flax.layers.linear import Linear, normal_002
 from ctx_flax.layers.normalization import LayerNorm
 from ctx_flax.layers.pooling import global_average_pool, valid_pixels
-from ctx_flax.models.stages import Intermediates, check_images, next_context, score_stage
+from ctx_flax.models.stages import (
+  Intermediates,
+  check_images,
+  contextualizer_of,
+  next_context,
+  score_stage,
+)
 
 
 class ConvNeXt(nn.Module):
@@ -88,7 +93,7 @@ class ConvNeXt(nn.Module):
     block = nn.remat(ConvNeXtBlock, static_argnums=(4,)) if self.remat else ConvNeXtBlock
     considered = jnp.ones((images.shape[0], self.num_classes), bool)
     if self.contextual:
-      contextualizer = self._contextualizer()
+      contextualizer = contextualizer_of(self)
 
     def patches(x, features, size, name):  # 'VALID': a remainder of pixels is left out
       window = (size, size)
@@ -138,16 +143,3 @@ class ConvNeXt(nn.Module):
       logits = out.record('scores4', logits)
       out.update(logits4=logits, considered4=considered)
     return logits, out.finish()
-
-  def _contextualizer(self):
-    return Contextualizer(
-      self.num_classes,
-      self.class_counts or default_class_counts(self.num_classes),
-      head_dims=self.dims,
-      context_dims=self.dims[:-1],
-      embed_dim=self.embed_dim,
-      selection=self.class_selection,
-      logit_scale_init=self.logit_scale_init,
-      param_dtype=self.param_dtype,
-      name='contextualizer',
-    )

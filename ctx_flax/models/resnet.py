@@ -13,11 +13,16 @@ import jax
 import jax.numpy as jnp
 
 from ctx_flax.layers.blocks import Bottleneck
-from ctx_flax.layers.contextualizer import Contextualizer, default_class_counts
 from ctx_flax.layers.linear import Linear, he_fan_out
 from ctx_flax.layers.normalization import BatchNorm
 from ctx_flax.layers.pooling import global_average_pool, valid_pixels, zero_invalid
-from ctx_flax.models.stages import Intermediates, check_images, next_context, score_stage
+from ctx_flax.models.stages import (
+  Intermediates,
+  check_images,
+  contextualizer_of,
+  next_context,
+  score_stage,
+)
 
 
 class ResNet(nn.Module):
@@ -87,7 +92,7 @@ class ResNet(nn.Module):
     block = nn.remat(Bottleneck, static_argnums=(4,)) if self.remat else Bottleneck
     considered = jnp.ones((images.shape[0], self.num_classes), bool)
     if self.contextual:
-      contextualizer = self._contextualizer(norm)
+      contextualizer = contextualizer_of(self, norm=norm, linear_init='uniform')
 
     x = images
     if valid_hw is not None:
@@ -147,21 +152,6 @@ class ResNet(nn.Module):
       logits = out.record('scores4', logits)
       out.update(logits4=logits, considered4=considered)
     return logits, out.finish()
-
-  def _contextualizer(self, norm):
-    return Contextualizer(
-      self.num_classes,
-      self.class_counts or default_class_counts(self.num_classes),
-      head_dims=self.dims,
-      context_dims=self.dims[:-1],
-      embed_dim=self.embed_dim,
-      selection=self.class_selection,
-      norm=norm,
-      linear_init='uniform',
-      logit_scale_init=self.logit_scale_init,
-      param_dtype=self.param_dtype,
-      name='contextualizer',
-    )
 
 
 def _halve(size):

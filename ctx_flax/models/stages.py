@@ -2,6 +2,8 @@
 
 import jax.numpy as jnp
 
+from ctx_flax.layers.contextualizer import Contextualizer, default_class_counts
+
 
 class Intermediates(dict):
   """The `out` of a model: name -> array, in the order in which the network computes them.
@@ -35,6 +37,25 @@ class Intermediates(dict):
       known = [name for name, value in self.items() if not isinstance(value, dict)]
       raise ValueError(f'add names {sorted(self._add)}, which the model does not compute; it has {known}')
     return dict(self)
+
+
+def contextualizer_of(network, **family):
+  """The contextualizing layers of a network; `family` holds what its family does differently.
+
+  A context has the width of the stage before; an image head has that of its own stage.
+  """
+  return Contextualizer(
+    network.num_classes,
+    network.class_counts or default_class_counts(network.num_classes),
+    head_dims=network.dims,
+    context_dims=network.dims[:-1],
+    embed_dim=network.embed_dim,
+    selection=network.class_selection,
+    logit_scale_init=network.logit_scale_init,
+    param_dtype=network.param_dtype,
+    name='contextualizer',
+    **family,
+  )
 
 
 def score_stage(contextualizer, pooled, stage, considered, out, *, train):

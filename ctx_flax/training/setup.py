@@ -50,5 +50,7 @@ def check_settings(config):
 
 def use_compilation_cache(config):
   """Lets jax keep compiled programs in config.compilation_cache, unless that is '' or jax was told before."""
-  if config.compilation_cache and not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+  # The options of jax.config are made at run time, so a type checker does not see them.
+  told = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+  if config.compilation_cache and not told:
     jax.config.update('jax_compilation_cache_dir', os.path.expanduser(config.compilation_cache))
