@@ -3,6 +3,7 @@
 python main.py --config=configs/digits.py                        train; the same again resumes
 python main.py --config=configs/digits.py:plain --config.seed=1  a variant; any field of configs/default.py
 python main.py --mode=evaluate --workdir=runs/digits             test a run; its config is in its folder
+python main.py --mode=check --config=configs/convnext_t.py       what a run would be, without training
 """
 
 import pkgutil
@@ -16,19 +17,25 @@ from configs import command_line
 # Functions (config, workdir), by name: a wrong flag is told at once, not after jax has been imported.
 MODES = {
   'train': 'ctx_flax.training.loop:train',
-  'evaluate': 'ctx_flax.training.loop:evaluate',
+  'evaluate': 'ctx_flax.training.evaluation:evaluate',
+  'check': 'ctx_flax.training.check:check',
 }
 CONFIG = config_flags.DEFINE_config_file('config', help_string='configs/RECIPE.py[:VARIANT,NAME=VALUE]')
 WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run; by default runs/RECIPE[-VARIANT].')
+COORDINATOR = flags.DEFINE_string('coordinator_address', '', 'HOST:PORT of process 0, in a run of several.')
+PROCESSES = flags.DEFINE_integer('num_processes', 0, 'How many processes the run has.')
+PROCESS = flags.DEFINE_integer('process_id', -1, 'Which of them this is, from 0.')
 MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
 
 
 def main(_):
+  from ctx_flax.training import distributed
   from ctx_flax.training.halt import Halt
 
   if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.WARNING)  # the libraries tell a lot
+    logging.set_verbosity(logging.FATAL)  # the libraries log pages of what they raise as well
   try:
+    distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     pkgutil.resolve_name(MODES[MODE.value])(CONFIG.value, WORKDIR.value or command_line.default_workdir())
   except Halt as halt:
     logging.info('Where it was raised (--verbosity=0):', exc_info=True)

@@ -20,7 +20,7 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   config.model = model = ml_collections.ConfigDict()  # keywords of ctx_flax.models.create_model
   # Where a family lacks a field, as ResNet lacks stochastic depth, another value than this one is an error.
   model.name = 'ctx_convnext_t'  # a name of ctx_flax.models.MODELS
-  model.num_classes = 1000  # as the data has
+  model.num_classes = 1000  # as the data has; 0 = take the data's
   model.depths = ()  # blocks in each of the four stages; () = as the name says
   model.dims = ()  # channels of the four stages; () = as the name says
   model.embed_dim = 256  # size of a class embedding
@@ -42,9 +42,13 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   config.loss = loss = ml_collections.ConfigDict()
   loss.alpha = 0.15  # weight of the losses of stages 1-3; stage 4 has weight 1
   loss.label_smoothing = 0.0  # part of the target that all considered classes share
+  # What a stage's sum is divided by: the images 'counted' in that stage, or all of the 'batch', which spares
+  # accumulation under 'reduction' its first forward pass but weighs a stage by the share of images it kept.
+  loss.normalise = 'counted'
 
   config.optimizer = optimizer = ml_collections.ConfigDict()  # AdamW
-  optimizer.learning_rate = 1e-3  # at its highest, for this batch size
+  optimizer.learning_rate = 1e-3  # at its highest, for batches of reference_batch images
+  optimizer.reference_batch = 0  # the rate is multiplied by train.batch_size / this; 0 = taken as it stands
   optimizer.weight_decay = 2e-5  # decoupled, times the learning rate; not on biases, norms, embeddings, tau
   optimizer.beta1 = 0.9  # decay of the mean of the gradients
   optimizer.beta2 = 0.999  # decay of the mean of their squares
@@ -53,31 +57,73 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   optimizer.warmup_epochs = 0.0  # linear warm-up, then the cosine over all steps from that step's value on
   optimizer.warmup_start = 1e-7  # learning rate of the first step when warming up
   optimizer.floor = 1e-7  # learning rate at the end of the cosine
+  # (regex, factor on the learning rate, factor on the weight decay), ... for parameters named as in
+  # 'stage2_block0/dwconv/kernel'; each must match exactly one regex wholly. () = one group of all.
+  optimizer.groups = ()
 
   config.train = train = ml_collections.ConfigDict()
   train.batch_size = 128  # images of a step, over all devices
+  train.accumulation = 1  # so many parts of a device's batch, one after the other: less memory, same gradient
   train.epochs = 100.0  # passes over the training images
   train.steps = 0  # 0 = from epochs
   train.ema_decay = 0.9999  # of the averaged weights, once a step; 0 = none are kept
+  # The numbers of considered classes shrink from all to the model's over this fraction of the steps; 0 = off,
+  # as in the paper. Evaluation always uses the model's.
+  train.class_counts_warmup = 0.0
+  train.on_nan = 'stop'  # at a loss or gradient that is not finite; 'skip' leaves that step out and counts it
+  train.deterministic = False  # same bits on every GPU run, slower; a CPU needs no switch
   train.log_every = 50  # steps between lines of metrics.jsonl; only then are metrics fetched from the device
   train.eval_every = 0  # steps between evaluations; 0 = at the end only
   train.checkpoint_every = 0  # steps between checkpoints; 0 = at the end only
+  train.checkpoint_minutes = 0.0  # minutes after which another one is due, besides; 0 = off
   train.keep_checkpoints = 2  # the newest so many stay
+  train.keep_best = True  # and the one of the highest test accuracy (of the EMA where it is on)
 
   config.eval = ml_collections.ConfigDict()
   config.eval.batch_size = 128  # over all devices; the last batch is padded and counted exactly
+  config.eval.crop_ratio = 0.875  # side of the centre crop over the short side; 1 = the largest square
+  config.eval.checkpoint = 'latest'  # for --mode=evaluate: 'latest', 'best' or the number of a step
+  config.eval.weights = 'all'  # 'raw', 'EMA' or 'all' that the checkpoint holds
+
+  config.check = ml_collections.ConfigDict()
+  config.check.compile = False  # --mode=check: compile the step too, for the compiler's own count of memory
 
   config.data = data = ml_collections.ConfigDict()
-  data.name = 'digits'  # a name of ctx_flax.data.sources.SOURCES
+  data.name = 'digits'  # a name of ctx_flax.data.sources.SOURCES, or tfds:BUILDER such as tfds:imagenet2012
+  data.path = ''  # folder of the images, or tfds's data_dir ('' = ~/tensorflow_datasets)
+  data.train_split = 'train'  # tfds split, or folder below data.path, to train on
+  data.test_split = ''  # the same to test on; '' = the first there is of validation, val, test
+  data.train_list = ''  # image_list: file with a line "name label" per image, names relative to data.path
+  data.test_list = ''  # the same of the test images
   data.image_size = 224  # height and width that the network sees
   data.mean = (0.485, 0.456, 0.406)  # of the channels, pixels in 0..1
   data.std = (0.229, 0.224, 0.225)  # of the channels; one value in mean or std serves all three
-  data.split_seed = 0  # of the division into training and test images, where the data has none of its own
-  data.test_images = 360  # size of the test part, where the data has none of its own
-  data.rotate = 0.0  # augmentation: rotation by up to so many degrees either way
-  data.shift = 0.0  # augmentation: shift by up to this fraction of the side, either way, in y and in x
-  data.scale = 0.0  # augmentation: size times a factor of up to 1 + scale either way
-  data.threads = 2  # that prepare batches; the batches do not depend on it. 0 = none but the main one
+  data.split_seed = 0  # of the division into training and test images, or of the images made here
+  data.test_images = 360  # digits: size of the test part
+  data.classes = 100  # glyphs and patches: how many of their classes
+  data.images_per_class = 100  # glyphs and patches: training images of each class; a fifth as many to test
+  data.on_bad_image = 'skip'  # unreadable: 'skip' takes the next one (leaves it out of tests); or 'error'
+  # Augmentation of the training images, in this order.
+  data.crop_scale = ()  # random resized crop: least and largest share of the area; () = the whole image
+  data.crop_aspect = (3 / 4, 4 / 3)  # least and largest width / height of the crop
+  data.flip = 0.0  # probability of a horizontal flip
+  data.rotate = 0.0  # rotation by up to so many degrees either way
+  data.shift = 0.0  # shift by up to this fraction of the side, either way, in y and in x
+  data.scale = 0.0  # size times a factor of up to 1 + scale either way
+  data.rand_augment = rand_augment = ml_collections.ConfigDict()
+  rand_augment.operations = 0  # drawn for every image; 0 = off
+  rand_augment.magnitude = 9.0  # their strength, 0 to 10
+  rand_augment.magnitude_std = 0.5  # standard deviation of the strength
+  rand_augment.probability = 0.5  # with which each drawn operation is applied
+  data.erasing = 0.0  # probability of replacing a rectangle by noise, after normalising
+  data.mixup = 0.0  # alpha of the Beta distribution of the shares of two mixed images; 0 = off
+  data.cutmix = 0.0  # the same for a rectangle of one image in another; 0 = off
+  data.mix_probability = 1.0  # of mixing a batch at all
+  data.mix_switch = 0.5  # probability of cutmix rather than mixup for a batch, where both are on
+  # How batches are made: they depend on none of these.
+  data.threads = 2  # that prepare batches, in every worker process; 0 = none but the main one
+  data.workers = 0  # processes that prepare batches; 0 = the main one does
+  data.prefetch = 2  # batches that wait on the device
   return with_variants(config.lock(), argument, {})
 
 

@@ -33,6 +33,7 @@ def get_config(argument=''):
   config.train.eval_every = 100
   config.train.checkpoint_every = 100
   config.eval.batch_size = 64
+  config.eval.crop_ratio = 1.0
 
   config.data.name = 'digits'
   config.data.image_size = 32

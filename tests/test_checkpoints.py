@@ -1,5 +1,7 @@
 """Checkpoints: what is saved comes back, the newest few stay, and what does not fit is refused."""
 
+import resource
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from ctx_flax.training.checkpoints import Checkpoints
+from ctx_flax.training.checkpoints import Checkpoints, SaveError
 
 
 class Variables(flax.struct.PyTreeNode):
@@ -63,6 +65,54 @@ def test_the_newest_few_are_kept(tmp_path):
   assert {path.name for path in tmp_path.iterdir()} == {'2', '10'}
   with Checkpoints(tmp_path, keep=2) as checkpoints:
     assert checkpoints.latest() == 10
+
+
+def test_the_best_is_kept_beside_the_newest(tmp_path):
+  with Checkpoints(tmp_path, keep=1, keep_best=True) as checkpoints:
+    assert checkpoints.best_accuracy() == -np.inf
+    for step, accuracy in ((1, 0.5), (2, 0.9), (3, None), (4, 0.7)):
+      checkpoints.save(step, trees(step), accuracy)
+    checkpoints.wait()
+    assert checkpoints.steps() == [2, 4]
+  with Checkpoints(tmp_path, keep=1, keep_best=True) as checkpoints:
+    assert checkpoints.best() == (2, 0.9) and checkpoints.best_accuracy() == 0.9
+    assert [checkpoints.find(which) for which in ('best', 'latest', 2, '4')] == [2, 4, 2, 4]
+    with pytest.raises(ValueError, match=r"'3': it must be latest, best or one of the steps \[2, 4\]"):
+      checkpoints.find('3')
+    checkpoints.save(5, trees(5), 0.9)  # of equal ones the latest
+    checkpoints.save(6, trees(6))
+    checkpoints.wait()
+    assert checkpoints.steps() == [5, 6]
+
+
+def test_nothing_to_find(tmp_path):
+  with Checkpoints(tmp_path) as checkpoints:
+    with pytest.raises(ValueError, match='holds no complete checkpoint'):
+      checkpoints.find('latest')
+    checkpoints.save(1, trees(1))
+    checkpoints.wait()
+    with pytest.raises(ValueError, match='no checkpoint was saved with an accuracy'):
+      checkpoints.find('best')
+
+
+def test_what_cannot_be_written_is_told_and_the_one_before_stays(tmp_path):
+  """The limit on the size of a file stands for a full disk: both fail in the middle of writing."""
+  with (
+    pytest.raises(SaveError, match=r'checkpoint 2 could not be written: \S'),
+    Checkpoints(tmp_path) as checkpoints,
+  ):
+    checkpoints.save(1, trees(1))
+    checkpoints.wait()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+      checkpoints.save(2, {'t': {'large': np.random.default_rng(0).random(1 << 19)}})
+      checkpoints.wait()
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  with Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.steps() == [1]
+    assert_equal(checkpoints.restore(1, trees()), trees(1))
 
 
 def test_a_half_written_one_is_ignored_and_replaced(tmp_path):

@@ -17,15 +17,20 @@ def normal(seed, *shape):
   return jax.random.normal(jax.random.key(seed), shape)
 
 
+TRACED_COUNT = jax.jit(best_classes)
+
+
+@pytest.mark.parametrize('keep', [best_classes, TRACED_COUNT], ids=['given', 'traced'])
 @pytest.mark.parametrize('count', [1, 3, 7, 8])
-def test_best_classes_keeps_exactly_count_ties_by_index(count):
+def test_best_classes_keeps_exactly_count_ties_by_index(count, keep):
   scores = np.asarray(
     [[3, 1, 2, 0, 7, 5, 4, 6], [1, 1, 1, 1, 1, 1, 1, 1], [0, 2, 2, 1, 2, 1, 1, 2]], np.float32
   )
   scores = np.concatenate([scores, np.asarray(normal(1, 3, 8))])
-  kept = np.asarray(best_classes(jnp.asarray(scores), count))
+  kept = np.asarray(keep(jnp.asarray(scores), count))
   for row, mask in zip(scores, kept, strict=True):
     assert set(np.flatnonzero(mask)) == set(np.argsort(-row, kind='stable')[:count])
+  assert TRACED_COUNT._cache_size() <= 1  # one program for all counts
 
 
 def test_best_classes_among_dropped_ones():

@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import re
+import socket
 import struct
 
 import pytest
@@ -86,6 +88,25 @@ def test_progress_on_a_terminal_is_a_bar(capsys, monkeypatch):
   written = capsys.readouterr().out
   assert '\x1b[' in written and 'step 50: [0.5]' in written
   assert 'step 70/100  loss 0.5  800 images/s  0:05 left' in written
+
+
+def test_the_machine_is_not_named(tmp_path):
+  with logging.MetricLog(tmp_path, 3) as log:
+    log.write(4, {'loss': 1.0})
+  (path,) = (tmp_path / 'events').iterdir()
+  assert re.fullmatch(r'events\.out\.tfevents\.\d+\.from3', path.name)
+  assert socket.gethostname().encode() not in path.read_bytes()
+
+
+def test_only_the_first_process_writes_and_tells(tmp_path, capsys):
+  with logging.MetricLog(tmp_path, 0, active=False) as log:
+    log.write(1, {'loss': 1.0})
+  assert not list(tmp_path.iterdir())
+  with logging.Progress(last=10, start=0, active=False) as progress:
+    progress.note('a note')
+    progress.update(10, 'loss 0.5', 0.0)
+    progress.warn('only this one has seen it')
+  assert capsys.readouterr().out == 'only this one has seen it\n'
 
 
 def test_results():

@@ -129,6 +129,20 @@ def test_contextual_outputs(name, selection):
     assert out[f'context{stage}'].shape == (4, model.dims[stage - 2])
 
 
+@pytest.mark.parametrize('name', ['ctx_convnext_mini', 'ctx_resnet_mini'])
+def test_class_counts_of_a_call_replace_the_attribute(name):
+  """As if the model had been built with them; traced, so one program serves all."""
+  model, variables = mini(name)
+  expected = outputs(name, class_selection='reduction', class_counts=(8, 6, 4))[1]
+  apply = jax.jit(lambda counts: model.apply(variables, IMAGES, class_counts=counts)[1])
+  out = apply(jnp.asarray([8, 6, 4]))
+  for stage in (1, 2, 3, 4):
+    np.testing.assert_array_equal(out[f'considered{stage}'], expected[f'considered{stage}'])
+  wide = apply(jnp.asarray([10, 9, 9]))
+  assert [np.unique(wide[f'considered{s}'].sum(1)).tolist() for s in (2, 3, 4)] == [[10], [9], [9]]
+  assert apply._cache_size() == 1
+
+
 @pytest.mark.parametrize('name', ['convnext_mini', 'resnet_mini'])
 def test_plain_outputs(name):
   logits, out = outputs(name)

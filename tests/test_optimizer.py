@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import convnext_t
 from ctx_flax.models import create_model
 from ctx_flax.training import optimizer
 
 
-def settings(steps=0, epochs=10, **changes):
+def settings(steps=0, epochs=10, batch_size=32, **changes):
   values = {
     'learning_rate': 1e-3,
     'weight_decay': 0.1,
@@ -22,10 +23,12 @@ def settings(steps=0, epochs=10, **changes):
     'warmup_epochs': 2,
     'warmup_start': 1e-7,
     'floor': 1e-6,
+    'reference_batch': 0,
+    'groups': (),
   }
   return types.SimpleNamespace(
     optimizer=types.SimpleNamespace(**values | changes),
-    train=types.SimpleNamespace(steps=steps, epochs=epochs),
+    train=types.SimpleNamespace(steps=steps, epochs=epochs, batch_size=batch_size),
   )
 
 
@@ -60,7 +63,78 @@ def test_given_steps_replace_the_epochs():
   assert rate(19) > 5e-6
 
 
+def test_the_rate_is_linear_in_the_batch_and_its_ends_are_not():
+  small = optimizer.learning_rate_schedule(settings(reference_batch=256, batch_size=64), 5)
+  large = optimizer.learning_rate_schedule(settings(reference_batch=256, batch_size=1024), 5)
+  assert optimizer.peak_learning_rate(settings(reference_batch=256, batch_size=64)) == 2.5e-4
+  for rate, peak in ((small, 2.5e-4), (large, 4e-3)):
+    np.testing.assert_allclose(rate(0), 1e-7, rtol=1e-5)
+    np.testing.assert_allclose(rate(5), 1e-7 + (peak - 1e-7) / 2, rtol=1e-5)
+    np.testing.assert_allclose(rate(25), 1e-6 + (peak - 1e-6) / 2, rtol=1e-5)
+    np.testing.assert_allclose(rate(50), 1e-6, rtol=1e-5)
+
+
+def test_the_imagenet_schedule_at_its_corners():
+  """300 epochs of 1,281,167 images in batches of 4096, 20 of them warm-up to 4e-3 (supplementary Table 2)."""
+  config = convnext_t.get_config()
+  per_epoch = 1281167 / 4096
+  rate = optimizer.learning_rate_schedule(config, per_epoch)
+  total, warmup = optimizer.total_steps(config, per_epoch), optimizer.warmup_steps(config, per_epoch)
+  assert (total, warmup) == (93835, 6256)
+  np.testing.assert_allclose(rate(0), 1e-7, rtol=1e-5)
+  np.testing.assert_allclose(rate(warmup - 1), 4e-3 * (warmup - 1) / warmup, rtol=1e-4)
+  np.testing.assert_allclose(rate(warmup), 2e-3 * (1 + np.cos(np.pi * 20 / 300)), rtol=1e-4)
+  np.testing.assert_allclose(rate(total // 2), 2e-3, rtol=1e-3)
+  np.testing.assert_allclose(rate(total), 1e-7, rtol=1e-3)
+  config.train.batch_size = 1024
+  np.testing.assert_allclose(optimizer.learning_rate_schedule(config, per_epoch)(total // 2), 5e-4, rtol=1e-3)
+
+
+def test_groups_by_hand():
+  """The dense layer at a tenth of the rate 0.5 with thrice the decay, the rest frozen."""
+  groups = (('dense/.*', 0.1, 3.0), ('.*embedding|.*scale', 0.0, 1.0))
+  update = first_update(settings(groups=groups))
+  np.testing.assert_allclose(update['dense']['kernel'], [[-0.05 * (1 + 0.3), -0.05 * (1 - 0.6)]], atol=1e-6)
+  np.testing.assert_allclose(update['dense']['bias'], 0)
+  assert update['contextualizer']['logit_scale'] == 0
+  # Without decay in the group, and with the rest as it is.
+  update = first_update(settings(groups=(('dense/kernel', 2.0, 0.0), ('(?!dense/kernel).*', 1.0, 1.0))))
+  np.testing.assert_allclose(update['dense']['kernel'], [[-1.0, -1.0]], rtol=1e-5)
+  np.testing.assert_allclose(update['contextualizer']['logit_scale'], -0.5, rtol=1e-5)
+
+
+def test_one_group_of_all_is_none():
+  for a, b in zip(
+    jax.tree.leaves(first_update(settings(groups=(('.*', 1.0, 1.0),)))),
+    jax.tree.leaves(first_update(settings())),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_parameters_that_match_no_group_or_several_are_listed():
+  groups = (('dense/.*', 1.0, 1.0), ('.*/kernel', 1.0, 1.0))
+  with pytest.raises(ValueError) as refused:
+    first_update(settings(groups=groups))
+  message = str(refused.value)
+  assert 'in no group: contextualizer/class_embedding, contextualizer/logit_scale' in message
+  assert "in several: dense/kernel ('dense/.*', '.*/kernel')" in message
+  # A regex must match a whole name.
+  with pytest.raises(ValueError, match=r'in no group: .*dense/bias'):
+    first_update(settings(groups=(('dense', 1.0, 1.0),)))
+
+
+@pytest.mark.parametrize(
+  'group', ['dense', ('(', 1.0, 1.0), ('.*', -1.0, 1.0), ('.*', 1.0), ('.*', 'x', 1.0)]
+)
+def test_bad_groups_are_shown(group):
+  with pytest.raises(ValueError, match=r'optimizer\.groups holds .*: expected \(regex'):
+    optimizer.make_optimizer(settings(groups=(group,)), 1.0)
+
+
 def test_bad_settings_are_named():
+  with pytest.raises(ValueError, match=r'optimizer\.reference_batch .* -1'):
+    optimizer.learning_rate_schedule(settings(reference_batch=-1), 5)
   with pytest.raises(ValueError, match='at least one step'):
     optimizer.learning_rate_schedule(settings(epochs=0), 5)
   with pytest.raises(ValueError, match=r'optimizer\.floor .* -1'):

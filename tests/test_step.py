@@ -17,13 +17,27 @@ SHAPE = (32, 32, 3)
 
 
 def settings(**changes):
-  values = {'seed': 3, 'alpha': 0.15, 'label_smoothing': 0.1, 'ema_decay': 0.9, 'rate': 1e-3} | changes
+  values = {'seed': 3, 'alpha': 0.15, 'label_smoothing': 0.1, 'ema_decay': 0.9, 'rate': 1e-3}
+  values |= {'normalise': 'counted', 'accumulation': 1, 'on_nan': 'stop', 'warmup': 0.0}
+  values |= changes
   return types.SimpleNamespace(
     seed=values['seed'],
-    loss=types.SimpleNamespace(alpha=values['alpha'], label_smoothing=values['label_smoothing']),
-    train=types.SimpleNamespace(ema_decay=values['ema_decay'], steps=100, epochs=0),
+    loss=types.SimpleNamespace(
+      alpha=values['alpha'], label_smoothing=values['label_smoothing'], normalise=values['normalise']
+    ),
+    train=types.SimpleNamespace(
+      ema_decay=values['ema_decay'],
+      accumulation=values['accumulation'],
+      on_nan=values['on_nan'],
+      class_counts_warmup=values['warmup'],
+      batch_size=16,
+      steps=100,
+      epochs=0,
+    ),
     optimizer=types.SimpleNamespace(
       learning_rate=values['rate'],
+      reference_batch=0,
+      groups=(),
       weight_decay=0.05,
       beta1=0.9,
       beta2=0.999,

@@ -87,15 +87,16 @@ class Contextualizer(nn.Module):
     u = self.heads[stage - 1](x.astype(jnp.float32), train=train)
     return jnp.exp(self.logit_scale) * (_unit(u) @ _unit(self.class_embedding).T)
 
-  def select(self, scores, considered, stage):
+  def select(self, scores, considered, stage, count=None):
     """Keeps the best classes for stage + 1: scores (b, n), considered (b, n) bool -> (b, n) bool.
 
-    Exactly class_counts[stage - 1] of them, equal scores by index. No gradient passes.
+    Exactly `count` of them, by default class_counts[stage - 1], equal scores by index. No gradient passes.
+    A traced count lets the number change while training without compiling anew.
     """
     scores = jax.lax.stop_gradient(scores)
     if self.selection == 'reduction':
       scores = jnp.where(considered, scores, -jnp.inf)
-    return best_classes(scores, self.class_counts[stage - 1])
+    return best_classes(scores, self.class_counts[stage - 1] if count is None else count)
 
   def context(self, considered, stage):
     """The context vectors (b, context_dims[stage - 2]) that merge the considered classes (b, n)."""
@@ -154,8 +155,8 @@ class ClassMerger(nn.Module):
 
 
 def best_classes(scores, count):
-  """Mask (b, n) of the `count` highest scores of each row, equal scores by index."""
-  threshold = -jnp.sort(-scores, -1)[:, count - 1 : count]
+  """Mask (b, n) of the `count` highest scores of each row, equal scores by index; `count` may be traced."""
+  threshold = jax.lax.dynamic_index_in_dim(-jnp.sort(-scores, -1), count - 1, axis=-1)
   above = scores > threshold
   tied = scores == threshold
   room = count - jnp.sum(above, -1, keepdims=True)

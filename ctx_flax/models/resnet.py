@@ -62,7 +62,17 @@ class ResNet(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, images, *, train=False, train_norm=None, add=None, features_only=False, valid_hw=None):
+  def __call__(
+    self,
+    images,
+    *,
+    train=False,
+    train_norm=None,
+    add=None,
+    features_only=False,
+    valid_hw=None,
+    class_counts=None,
+  ):
     """Classifies images.
 
     Args:
@@ -74,6 +84,7 @@ class ResNet(nn.Module):
       valid_hw: (b, 2) int, the size of each image where smaller ones are padded at the bottom and right;
         the padding then changes neither features inside the image nor contexts (with BatchNorm's running
         statistics; batch statistics are taken over all pixels).
+      class_counts: int (3,), traced or not, instead of the attribute: numbers that change while training.
 
     Returns:
       logits: (b, n) float32 in natural class order, -inf for classes no longer considered.
@@ -140,7 +151,7 @@ class ResNet(nn.Module):
       if self.contextual and stage < 4:
         pooled = global_average_pool(x, valid)
         scores, _ = score_stage(contextualizer, pooled, stage, considered, out, train=train_norm)
-        considered, context = next_context(contextualizer, scores, stage, considered, out)
+        considered, context = next_context(contextualizer, scores, stage, considered, out, class_counts)
 
     if features_only:
       return None, out.finish()

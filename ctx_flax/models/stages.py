@@ -72,9 +72,10 @@ def score_stage(contextualizer, pooled, stage, considered, out, *, train):
   return scores, out.record(f'logits{stage}', logits)
 
 
-def next_context(contextualizer, scores, stage, considered, out):
+def next_context(contextualizer, scores, stage, considered, out, class_counts=None):
   """Selects the classes of stage + 1 and merges them: (considered (b, n), context (b, e))."""
-  considered = contextualizer.select(scores, considered, stage)
+  count = None if class_counts is None else class_counts[stage - 1]
+  considered = contextualizer.select(scores, considered, stage, count)
   return considered, out.record(f'context{stage + 1}', contextualizer.context(considered, stage + 1))
 
 

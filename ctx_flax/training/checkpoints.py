@@ -1,9 +1,12 @@
-"""Checkpoints of a run: atomic, in the background, the newest few kept, checked against what they restore.
+"""Checkpoints of a run: atomic, in the background, the newest few and the best kept, checked when restored.
 
 A checkpoint holds named trees ('variables', 'optimizer'), so that a reader may take one of them. No random
 keys and no iterators are in it: both follow from the seed and the step.
 """
 
+import contextlib
+import errno
+import os
 import pathlib
 
 import flax.serialization
@@ -12,6 +15,11 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 LISTED = 6  # names in an error message, of each kind
+NO_SPACE = os.strerror(errno.ENOSPC)
+
+
+class SaveError(OSError):
+  """A checkpoint could not be written; those before it are as they were."""
 
 
 class Checkpoints:
@@ -20,36 +28,94 @@ class Checkpoints:
   Args:
     folder: made where it does not exist, unless read_only.
     keep: how many of the newest stay when another is saved.
+    keep_best: whether the one that was saved with the highest accuracy stays too (of equal ones the latest).
     read_only: for evaluation: makes nothing and removes nothing that a running training is about to finish.
   """
 
-  def __init__(self, folder, keep=1, read_only=False):
+  def __init__(self, folder, keep=1, keep_best=False, read_only=False):
     if keep < 1:
       raise ValueError(f'train.keep_checkpoints must be 1 or more, but is {keep}')
     self.folder = pathlib.Path(folder).absolute()
     if read_only and not self.folder.is_dir():
       raise FileNotFoundError(f'{self.folder} does not exist: there is no checkpoint to restore')
+    policies = ocp.training.preservation_policies
+    kept = [policies.LatestN(keep)]
+    if keep_best:
+      kept.append(
+        policies.BestN(get_metric_fn=lambda m: m['accuracy'], n=1, keep_checkpoints_without_metrics=False)
+      )
     self._manager = ocp.training.Checkpointer(
       self.folder,
-      preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+      preservation_policy=policies.AnyPreservationPolicy(kept),
       cleanup_tmp_directories=not read_only,
     )
     self._writing = None
+    self._step = None  # that was saved last
+
+  def steps(self):
+    """The complete steps, ascending."""
+    return [checkpoint.step for checkpoint in self._complete()]
 
   def latest(self):
     """The newest complete step, or None."""
-    # orbax writes beside and renames; a folder without its last file is somebody's partial copy of one.
-    complete = [c.step for c in self._manager.checkpoints if (c.path / '_CHECKPOINT_METADATA').exists()]
-    return max(complete, default=None)
+    return max(self.steps(), default=None)
 
-  def save(self, step, trees):
+  def best(self):
+    """(step, accuracy) of the one that was saved with the highest accuracy, or None where none was."""
+    known = [(c.metrics['accuracy'], c.step) for c in self._complete() if c.metrics]
+    accuracy, step = max(known, default=(None, None))
+    return None if step is None else (step, accuracy)
+
+  def best_accuracy(self):
+    """The highest accuracy that a checkpoint was saved with, -inf where none was."""
+    best = self.best()
+    return -np.inf if best is None else best[1]
+
+  def find(self, which):
+    """The step that 'latest', 'best' or a number names.
+
+    Raises:
+      ValueError: there is none; the message lists the steps that there are.
+    """
+    steps = self.steps()
+    if not steps:
+      raise ValueError(f'{self.folder.parent.name}/{self.folder.name} holds no complete checkpoint')
+    if which == 'latest':
+      return max(steps)
+    if which == 'best':
+      found = self.best()
+      if found is None:
+        raise ValueError('no checkpoint was saved with an accuracy, so none is the best: take latest')
+      return found[0]
+    if not str(which).isdigit() or int(which) not in steps:
+      raise ValueError(f'eval.checkpoint is {which!r}: it must be latest, best or one of the steps {steps}')
+    return int(which)
+
+  def _complete(self):
+    # orbax writes beside and renames; a folder without its last file is somebody's partial copy of one.
+    return [c for c in self._manager.checkpoints if (c.path / '_CHECKPOINT_METADATA').exists()]
+
+  def save(self, step, trees, accuracy=None):
     """Saves {name: tree of arrays} as `step`, in the background. Waits only for the save before.
 
     The next training step may take the arrays' memory: orbax copies them before this returns.
+
+    Args:
+      step: an int.
+      trees: {name: tree of arrays}; of several processes all must call this, and the first one writes.
+      accuracy: what `best` compares; None where it is not known.
+
+    Raises:
+      SaveError: the checkpoint before this one, or this one, could not be written.
     """
     self.wait()
     arrays = {name: _nested(_flat(tree, np.asarray)) for name, tree in trees.items()}
-    self._writing = self._manager.save_checkpointables_async(step, arrays, force=True, overwrite=True)
+    metrics = None if accuracy is None else {'accuracy': float(accuracy)}
+    self._step = step
+    with self._saving():
+      self._writing = self._manager.save_checkpointables_async(
+        step, arrays, force=True, overwrite=True, metrics=metrics
+      )
 
   def restore(self, step, trees):
     """Reads {name: tree}, in the structure of `trees`, whose leaves tell shape and dtype; numpy arrays.
@@ -68,14 +134,31 @@ class Checkpoints:
     return {name: _like(tree, _flat(loaded[name])) for name, tree in trees.items()}
 
   def wait(self):
-    """Returns when nothing is being written; raises what went wrong in the background."""
-    if self._writing is not None:
-      self._writing.result()
-      self._writing = None
+    """Returns when nothing is being written. SaveError tells what went wrong in the background."""
+    writing, self._writing = self._writing, None
+    if writing is not None:
+      with self._saving():
+        writing.result()
 
   def close(self):
-    self.wait()
-    self._manager.close()
+    try:
+      self.wait()
+    except SaveError:
+      # What failed, fails again when the manager ends.
+      with contextlib.suppress(Exception):
+        self._manager.close()
+      raise
+    with self._saving():
+      self._manager.close()
+
+  @contextlib.contextmanager
+  def _saving(self):
+    try:
+      yield
+    except Exception as error:  # a full disk is a ValueError of many lines here, an OSError there
+      text = str(error) or type(error).__name__
+      reason = NO_SPACE if NO_SPACE in text else ' '.join(text.split())[:200]
+      raise SaveError(f'checkpoint {self._step} could not be written: {reason}') from error
 
   def __enter__(self):
     return self

@@ -17,8 +17,22 @@ def bad_input():
   """Turns the errors of setting up, which name the wrong thing, into a Halt."""
   try:
     yield
-  except (ValueError, FileNotFoundError) as error:
+  except (ValueError, OSError) as error:
     raise Halt(' '.join(str(error).split()), 2) from error
+
+
+@contextlib.contextmanager
+def failed_writes(workdir):
+  """Turns what a full disk or a lost folder does to a run into a Halt."""
+  try:
+    yield
+  except OSError as error:
+    reason = ' '.join(str(error).split())
+    raise Halt(
+      f'writing to {workdir} failed: {reason}; its last complete checkpoint stays, and the same command goes '
+      'on from there',
+      1,
+    ) from error
 
 
 @contextlib.contextmanager

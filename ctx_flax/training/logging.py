@@ -10,8 +10,8 @@ import time
 import rich.console
 import rich.progress
 import rich.table
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
 LINES = 20  # of progress in a whole run, where the output is no terminal
@@ -23,21 +23,30 @@ class MetricLog:
   Args:
     workdir: the folder of the run.
     step: the step at which the run goes on; what is there of later steps is cut off or marked as void.
+    active: False writes nothing; of several processes one writes.
   """
 
-  def __init__(self, workdir, step):
+  def __init__(self, workdir, step, active=True):
+    self._active = active
+    if not active:
+      return
     path = pathlib.Path(workdir) / 'metrics.jsonl'
     (path.parent / 'events').mkdir(parents=True, exist_ok=True)
     cut_back(path, step)
     self._lines = path.open('a', encoding='utf-8')
-    # Not tensorboardX.SummaryWriter: what waits in its queue is lost when the process is killed. The suffix
-    # keeps a run that is resumed within a second from taking the name of its earlier file.
-    self._events = EventsWriter(str(path.parent / 'events' / 'events'), f'.from{step}')
+    # Not tensorboardX's writers: what waits in their queue is lost when the process is killed, and they put
+    # the machine's name into that of the file. With the step in it a run that is resumed within a second does
+    # not take the name of its earlier file.
+    name = f'events.out.tfevents.{int(time.time())}.from{step}'
+    self._events = RecordWriter(str(path.parent / 'events' / name))
+    self._event(0, file_version='brain.Event:2')
     # TensorBoard hides the earlier files' events from this step on.
     self._event(step + 1, session_log=SessionLog(status=SessionLog.START))
 
   def write(self, step, values):
     """Adds the values {name: float} of a step; on the disk when this returns."""
+    if not self._active:
+      return
     # JSON has no infinity: a value that is not finite is null there.
     finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
     print(json.dumps({'step': step} | finite, allow_nan=False), file=self._lines, flush=True)
@@ -46,11 +55,12 @@ class MetricLog:
     self._events.flush()
 
   def _event(self, step, **content):
-    self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+    self._events.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
 
   def close(self):
-    self._lines.close()
-    self._events.close()
+    if self._active:
+      self._lines.close()
+      self._events.close()
 
   def __enter__(self):
     return self
@@ -83,12 +93,16 @@ class Progress:
     last: the number of steps of the run.
     start: the step at which it goes on.
     terminal: whether to draw a bar; by default whether the standard output is a terminal.
+    active: False shows nothing but warnings; of several processes one tells.
   """
 
-  def __init__(self, last, start, terminal=None):
+  def __init__(self, last, start, terminal=None, active=True):
     self._last = last
     self._shown = start
     self._bar = None
+    self._active = active
+    if not active:
+      return
     if sys.stdout.isatty() if terminal is None else terminal:
       columns = rich.progress.BarColumn(), rich.progress.TextColumn('{task.description}', markup=False)
       self._bar = rich.progress.Progress(*columns, console=rich.console.Console(file=sys.stdout))
@@ -97,6 +111,8 @@ class Progress:
 
   def update(self, step, text, remaining):
     """Shows the step, what is to be said about it, and the remaining seconds."""
+    if not self._active:
+      return
     minutes, seconds = divmod(round(remaining), 60)
     line = f'step {step}/{self._last}  {text}  {minutes}:{seconds:02d} left'
     if self._bar:
@@ -107,6 +123,11 @@ class Progress:
 
   def note(self, text):
     """Prints a line that stays."""
+    if self._active:
+      self.warn(text)
+
+  def warn(self, text):
+    """Prints a line that stays, on every process: about a thing that only this one has seen."""
     if self._bar:
       self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
     else:

@@ -1,19 +1,24 @@
-"""Training and evaluation of one run, from top to bottom."""
+"""Training of one run, from top to bottom."""
 
 import contextlib
+import functools
 import pathlib
+import signal
 import time
 
 import jax
 import numpy as np
-import rich
 
-from ctx_flax.data import pipeline, sources
-from ctx_flax.training import metrics, optimizer, parallel, run_folder, setup
+from ctx_flax.data import image_grid, pipeline, sources
+from ctx_flax.training import distributed, evaluation, metrics, optimizer, parallel, run_folder, setup
 from ctx_flax.training import step as steps
 from ctx_flax.training.checkpoints import Checkpoints
-from ctx_flax.training.halt import Halt, bad_input, stopping_signal
-from ctx_flax.training.logging import MetricLog, Progress, percent_by_stage, results_table
+from ctx_flax.training.evaluation import accuracies, as_trees, weights_of
+from ctx_flax.training.feed import BadImages, Clock, Feed
+from ctx_flax.training.halt import Halt, bad_input, failed_writes, stopping_signal
+from ctx_flax.training.logging import MetricLog, Progress
+
+GRID = 64  # images of the picture of augmented ones
 
 
 def train(config, workdir):
@@ -23,7 +28,7 @@ def train(config, workdir):
 
   Args:
     config: a config with the fields of configs/default.py.
-    workdir: the folder of the run: new, or of this very config.
+    workdir: the folder of the run: new, or of this very config. Several processes share it.
 
   Returns:
     {'raw': {name: float}, 'EMA': {name: float}}, the test metrics after the last step; no EMA where
@@ -31,12 +36,15 @@ def train(config, workdir):
 
   Raises:
     Halt: the input is wrong (status 2; nothing was touched), SIGINT or SIGTERM came (128 + its number; the
-      state is saved), or the loss or the state is not finite (1; the last good checkpoint stays).
+      state is saved), or the loss or the state is not finite or could not be written (1; the last good
+      checkpoint stays).
   """
   workdir = pathlib.Path(workdir)
+  process, processes = jax.process_index(), jax.process_count()
+  first = process == 0  # the one that writes and tells
   with bad_input():
     run_folder.check(workdir, config)
-    setup.use_compilation_cache(config)
+    setup.prepare_jax(config)
     train_source = sources.open_source(config.data, 'train')
     test_source = sources.open_source(config.data, 'test')
     setup.check_settings(config)
@@ -45,25 +53,28 @@ def train(config, workdir):
     last = optimizer.total_steps(config, per_epoch)
     tx = optimizer.make_optimizer(config, schedule)
     model = setup.build_model(config, train_source)
+    setup.check_classes(train_source, test_source)
     state = setup.initial_state(config, model, tx)
-    checkpoints = Checkpoints(workdir / 'checkpoints', config.train.keep_checkpoints)
+    checkpoints = Checkpoints(workdir / 'checkpoints', config.train.keep_checkpoints, config.train.keep_best)
     start = checkpoints.latest() or 0
+    distributed.check_same('newest checkpoint', start)
     if start:
       restored = checkpoints.restore(start, as_trees(state))
       state = state.replace(**restored['variables'], **restored['optimizer'])
-    batches = pipeline.train_batches(train_source, config, start)
-    run_folder.claim(workdir, config)
+    batches = pipeline.train_batches(train_source, config, start, process, processes)
+    if first:
+      run_folder.claim(workdir, config)
 
   state = parallel.replicate(state)
-  train_step = parallel.pmap_train_step(steps.make_train_step(model, tx, config))
+  train_step = parallel.pmap_train_step(steps.make_train_step(model, tx, config, total_steps=last))
   eval_step = parallel.pmap_eval_step(steps.make_eval_step(model))
   results = {}
   pending = []  # metrics of the steps since the last look, still on the device
   with (
+    failed_writes(workdir),
     checkpoints,
-    MetricLog(workdir, start) as log,
-    Progress(last, start) as progress,
-    contextlib.closing(batches),
+    MetricLog(workdir, start, active=first) as log,
+    Progress(last, start, active=first) as progress,
     stopping_signal() as received,
   ):
     progress.note(
@@ -71,105 +82,86 @@ def train(config, workdir):
     )
     if start:
       progress.note(f'resumed at step {start}')
-    began = looked = time.perf_counter()
-    for step in range(start + 1, last + 1):
-      state, of_step = train_step(state, parallel.shard_batch(next(batches)))
-      pending.append(of_step)
-      if step == start + 1:
-        jax.block_until_ready(of_step)  # the one step whose time is the compiler's
-        began = looked = time.perf_counter()
+    bad = BadImages(functools.partial(pipeline.describe_bad, train_source, config=config), progress.warn)
+    samples = workdir / 'augmented.png' if first and not start else None
+    place = functools.partial(place_batch, bad=bad, samples=samples, source=train_source, config=config)
+    best = checkpoints.best_accuracy() if config.train.keep_best else np.inf
+    with contextlib.closing(Feed(batches, place, config.data.prefetch)) as feed:
+      clock = Clock(feed, config.train.batch_size, last - start)
+      saved = time.monotonic()
+      for step in range(start + 1, last + 1):
+        state, of_step = train_step(state, next(feed))
+        pending.append(of_step)
+        clock.tick()
+        if step == start + 1:
+          jax.block_until_ready(of_step)
+          clock.resume()
 
-      stop = bool(received)
-      to_evaluate = due(step, config.train.eval_every, last)
-      to_save = stop or due(step, config.train.checkpoint_every, last)
-      if not (to_evaluate or to_save or due(step, config.train.log_every, last)):
-        continue
+        to_evaluate = due(step, config.train.eval_every, last)
+        to_save = due(step, config.train.checkpoint_every, last)
+        to_log = to_evaluate or to_save or due(step, config.train.log_every, last)
+        # Several processes can agree to stop only where all of them ask one another.
+        if not to_log and (processes > 1 or not received):
+          continue
 
-      # The loop waits for the device only from here on.
-      values = fetch_metrics(pending, step, config.loss.alpha)
-      now = time.perf_counter()
-      steps_timed = len(pending) - (step - len(pending) == start)
-      speed = steps_timed * config.train.batch_size / max(now - looked, 1e-9)
-      pending = []
-      line = {
-        'epoch': step / per_epoch,
-        'learning_rate': float(schedule(step - 1)),
-        'images_per_second': speed,
-      }
-      line |= {f'train/{name}': value for name, value in values.items()}
-      if to_evaluate:
-        results = evaluate_state(state, eval_step, test_source, config)
-        for weights, measured in results.items():
-          line |= {f'test/{weights}/{name}': value for name, value in measured.items()}
-        if step < last:
-          progress.note(f'step {step}: {accuracies(results)}')
-      log.write(step, line)
-      if to_save:
-        save(checkpoints, state, step)
-      remaining = (last - step) * (time.perf_counter() - began) / max(step - start - 1, 1)
-      text = (
-        f'loss {values["loss"]:.3f}  train accuracy {100 * values["accuracy"]:.1f} %  {speed:.0f} images/s'
-      )
-      progress.update(step, text, remaining)
-      looked = time.perf_counter()
-      if stop and step < last:
-        checkpoints.wait()
-        reason = (
-          f'stopped by {received[0].name} at step {step}, saved in {workdir}: the same command goes on there'
-        )
-        raise Halt(reason, 128 + received[0])
+        # The loop waits for the device only from here on.
+        values = fetch_metrics(pending, step, config.loss.alpha)
+        pending = []
+        overdue = 0 < 60 * config.train.checkpoint_minutes < time.monotonic() - saved
+        stop, overdue, bad_images = distributed.total([bool(received), first and overdue, bad.take()])
+        line = {'epoch': step / per_epoch, 'learning_rate': float(schedule(step - 1))}
+        line |= clock.look() | {'data/bad_images': float(bad_images)}
+        line |= {f'train/{name}': value for name, value in values.items()}
+        accuracy = None
+        if to_evaluate:
+          results = evaluation.test(weights_of(state), eval_step, test_source, config, progress.warn)
+          for weights, measured in results.items():
+            line |= {f'test/{weights}/{name}': value for name, value in measured.items()}
+          accuracy = results.get('EMA', results['raw'])['accuracy']
+          if step < last:
+            progress.note(f'step {step}: {accuracies(results)}')
+        log.write(step, line)
+        if to_save or stop or overdue or (accuracy is not None and accuracy > best):
+          save(checkpoints, state, step, accuracy)
+          saved = time.monotonic()
+        if accuracy is not None:
+          best = max(best, accuracy)
+        progress.update(step, in_short(line), clock.remaining())
+        clock.resume()
+        if stop and step < last:
+          checkpoints.wait()
+          # Without one of its own, this process stops for another's.
+          number = received[0] if received else signal.SIGTERM
+          reason = (
+            f'stopped by {number.name} at step {step}, saved in {workdir}: the same command goes on there'
+          )
+          raise Halt(reason, 128 + number)
 
     if not results:  # all steps had been done before
-      results = evaluate_state(state, eval_step, test_source, config)
-  print(f'{accuracies(results)}; step {last}, saved in {workdir}', flush=True)
+      results = evaluation.test(weights_of(state), eval_step, test_source, config, progress.warn)
+  if first:
+    print(f'{accuracies(results)}; step {last}, saved in {workdir}', flush=True)
   return results
 
 
-def evaluate(config, workdir):
-  """Restores the newest checkpoint in workdir, tests raw and averaged weights and prints a table.
-
-  Args and the return value are those of `train`; the optimizer's fields need not be those of the run.
-
-  Raises:
-    Halt: wrong input, no checkpoint, or one that does not fit the model (status 2).
-  """
-  workdir = pathlib.Path(workdir)
-  with bad_input():
-    setup.use_compilation_cache(config)
-    test_source = sources.open_source(config.data, 'test')
-    setup.check_settings(config)
-    model = setup.build_model(config, test_source)
-    with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
-      step = checkpoints.latest()
-      if step is None:
-        raise ValueError(f'{workdir} holds no complete checkpoint')
-      tx = optimizer.make_optimizer(config, config.optimizer.learning_rate)
-      state = jax.eval_shape(lambda: setup.initial_state(config, model, tx))
-      variables = checkpoints.restore(step, {'variables': as_trees(state)['variables']})['variables']
-  eval_step = parallel.pmap_eval_step(steps.make_eval_step(model))
-  results = evaluate_state(state.replace(**variables), eval_step, test_source, config)
-  rich.print(results_table(results))
-  print(f'{accuracies(results)}; step {step} of {workdir}', flush=True)
-  return results
-
-
-def evaluate_state(state, eval_step, source, config):
-  """The metrics of the raw and, where they are kept, of the averaged weights over all images of a source."""
-  results: dict[str, dict] = {}
-  for weights, variables in (('raw', state.variables), ('EMA', state.ema)):
-    if not variables:
-      continue
-    variables = parallel.replicate(variables)
-    total: dict = {}
-    with contextlib.closing(pipeline.eval_batches(source, config)) as batches:
-      for batch in batches:
-        total = metrics.add(total, eval_step(variables, parallel.shard_batch(batch)))
-    results[weights] = metrics.summarise(total, config.loss.alpha)
-  return results
+def place_batch(batch, bad, samples, source, config):
+  """Sends a batch to the devices; tells of its unreadable images, and draws it if it is a run's first."""
+  bad.add(batch.pop('bad'), 'replaced by the next one')
+  if samples and not samples.exists():
+    captions = image_grid.captions(batch, source.class_names)[:GRID]
+    image_grid.save_image_grid(batch['image'][:GRID], samples, config.data.mean, config.data.std, captions)
+  return parallel.place_batch(batch)
 
 
 def fetch_metrics(pending, step, alpha):
-  """Sums up the metrics of the steps up to `step`; Halt names the first one whose loss is not finite."""
+  """Sums up the metrics of the steps up to `step`, on the host.
+
+  Returns:
+    {name: float}; where steps may be skipped, 'skipped' is how many were.
+
+  Raises:
+    Halt: naming the first step whose loss is not finite, or when all steps were skipped.
+  """
   pending = parallel.fetch(pending)
   total: dict = {}
   for number, of_step in enumerate(pending, step - len(pending) + 1):
@@ -180,24 +172,25 @@ def fetch_metrics(pending, step, alpha):
         1,
       )
     total = metrics.add(total, of_step)
-  return metrics.summarise(total, alpha)
+  values = metrics.summarise(total, alpha)
+  if 'skipped' in total:
+    values['skipped'] = float(total['skipped'][0])
+    if values['skipped'] == len(pending):
+      raise Halt(
+        f'every step from {step - len(pending) + 1} to {step} was skipped: none had a finite loss and '
+        'gradient. The checkpoints are of steps before them; try a lower optimizer.learning_rate',
+        1,
+      )
+  return values
 
 
-def save(checkpoints, state, step):
+def save(checkpoints, state, step, accuracy=None):
   """Saves the state as `step`; Halt if it is not finite: no such one ever takes the place of a good one."""
   trees = parallel.fetch(as_trees(state))
   for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
     if not np.all(np.isfinite(leaf)):
       raise Halt(f'after step {step} {jax.tree_util.keystr(path)} is not finite and was not saved', 1)
-  checkpoints.save(step, trees)
-
-
-def as_trees(state):
-  """The two parts of a checkpoint: what evaluation needs, and what only training does."""
-  return {
-    'variables': {'params': state.params, 'batch_stats': state.batch_stats, 'ema': state.ema},
-    'optimizer': {'step': state.step, 'opt_state': state.opt_state},
-  }
+  checkpoints.save(step, trees, accuracy)
 
 
 def due(step, every, last):
@@ -205,9 +198,13 @@ def due(step, every, last):
   return step == last or (every > 0 and step % every == 0)
 
 
-def accuracies(results):
-  """One line with the accuracies of the stages, for raw and averaged weights."""
-  return 'test accuracy by stage ' + ', '.join(f'{w}: {percent_by_stage(v)}' for w, v in results.items())
+def in_short(line):
+  """What the progress display says of a line of metrics."""
+  skipped = f'  {line["train/skipped"]:.0f} skipped' if line.get('train/skipped') else ''
+  return (
+    f'loss {line["train/loss"]:.3f}  train accuracy {100 * line["train/accuracy"]:.1f} %{skipped}  '
+    f'{line["images_per_second"]:.0f} images/s  {100 * line["data/wait_share"]:.0f} % waiting for data'
+  )
 
 
 def count(params):

@@ -1,7 +1,8 @@
 """Steps on all devices. The only file that says pmap.
 
 The form without a leading device axis: the state is one logical value that every device holds, the batch is
-(devices, b / devices, ...), and metrics come back as one value. `devices` is all of them unless told.
+(devices, b / devices, ...), and metrics come back as one value. `devices` is all of them unless told; of
+several processes each places the state and its part of the batch on its own devices; steps sum over all.
 """
 
 import jax
@@ -13,13 +14,12 @@ from ctx_flax.training.step import AXIS
 
 
 def replicate(tree, devices=None):
-  """Places a tree of arrays on every device: the form that the pmapped steps take and return.
+  """Places a tree of arrays on every device of this process: the form that the pmapped steps take and return.
 
   The copies are fresh, so that a step that consumes them leaves the original as it is.
   """
-  mesh = Mesh(np.asarray(devices or jax.devices()), (AXIS,))
   # device_put alone would keep the original's memory as the copy of its own device.
-  return jax.device_put(jax.tree.map(jnp.copy, tree), NamedSharding(mesh, PartitionSpec()))
+  return jax.device_put(jax.tree.map(jnp.copy, tree), _sharding(devices, PartitionSpec()))
 
 
 def fetch(tree):
@@ -47,6 +47,11 @@ def shard_batch(batch, devices=None):
   }
 
 
+def place_batch(batch, devices=None):
+  """`shard_batch`, and each part already on its device; returns before they have arrived."""
+  return jax.device_put(shard_batch(batch, devices), _sharding(devices, PartitionSpec(AXIS)))
+
+
 def pmap_train_step(step, devices=None):
   """(state, sharded batch) -> (state, metrics) on all devices. The state that goes in is consumed."""
   run = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=0)
@@ -57,6 +62,10 @@ def pmap_eval_step(step, devices=None):
   """(variables, sharded batch) -> metrics on all devices."""
   run = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
   return _one_at_a_time(run, devices)
+
+
+def _sharding(devices, spec):
+  return NamedSharding(Mesh(np.asarray(devices or jax.local_devices()), (AXIS,)), spec)
 
 
 def _one_at_a_time(run, devices):

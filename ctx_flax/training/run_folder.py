@@ -4,8 +4,21 @@ import json
 import os
 import pathlib
 
-# Fields that change nothing about what is computed: where things lie, what is shown, how many threads.
-FREE_FIELDS = ('compilation_cache', 'train.log_every', 'data.threads')
+# Fields that change nothing about what is computed (up to rounding): where things lie, what is shown, what is
+# kept, and how the work is divided.
+FREE_FIELDS = (
+  *(
+    'compilation_cache',
+    'model.remat',
+    'check.compile',
+    'eval.batch_size',
+    'eval.checkpoint',
+    'eval.weights',
+  ),
+  *('train.accumulation', 'train.deterministic', 'train.log_every', 'train.eval_every', 'train.keep_best'),
+  *('train.checkpoint_every', 'train.checkpoint_minutes', 'train.keep_checkpoints'),
+  *('data.path', 'data.train_list', 'data.test_list', 'data.threads', 'data.workers', 'data.prefetch'),
+)
 
 
 def check(workdir, config):

@@ -11,10 +11,11 @@ from ctx_flax.training import step as steps
 
 
 def build_model(config, source):
-  """The model of config.model for the classes of the source."""
-  if config.model.num_classes != source.num_classes:
+  """The model of config.model; its number of classes is that of the source where the config says 0."""
+  if config.model.num_classes not in (0, source.num_classes):
     raise ValueError(
-      f'model.num_classes is {config.model.num_classes}, but {config.data.name} has {source.num_classes}'
+      f'model.num_classes is {config.model.num_classes}, but {config.data.name} has {source.num_classes}; '
+      '0 takes what the data has'
     )
   # The config has the fields of all families: those that this one lacks are left out where they say nothing
   # (the default of the family that has them); create_model refuses the others.
@@ -24,6 +25,7 @@ def build_model(config, source):
   }
   own = families.get(config.model.name)
   keywords = {name: v for name, v in config.model.items() if hasattr(own, name) or v != defaults.get(name)}
+  keywords['num_classes'] = source.num_classes
   return create_model(**keywords, axis_name=steps.AXIS)
 
 
@@ -36,6 +38,7 @@ def initial_state(config, model, tx):
 def check_settings(config):
   """Raises ValueError for a batch that the devices cannot share, and for fractions outside their range."""
   pipeline.check_settings(config)
+  steps.check_settings(config)
   devices = jax.device_count()
   for field, size in (('train', config.train.batch_size), ('eval', config.eval.batch_size)):
     if size % devices:
@@ -46,6 +49,26 @@ def check_settings(config):
   for field, value in fractions.items():
     if not 0 <= value < 1:
       raise ValueError(f'{field} must be at least 0 (off) and below 1, but is {value}')
+
+
+def check_classes(train_source, test_source):
+  """Raises ValueError where training and test images are of different classes."""
+  if train_source.num_classes != test_source.num_classes:
+    raise ValueError(
+      f'the training images have {train_source.num_classes} classes and the test images '
+      f'{test_source.num_classes}: they must be the same'
+    )
+
+
+def prepare_jax(config):
+  """Tells jax what it must know before it runs anything: the compilation cache, deterministic operations."""
+  use_compilation_cache(config)
+  if config.train.deterministic:
+    flags = os.environ.get('XLA_FLAGS', '')
+    if '--xla_gpu_deterministic_ops' not in flags:
+      # Read when the devices are first used. The scatter-adds of deformable convolution's gradient add up in
+      # any order otherwise.
+      os.environ['XLA_FLAGS'] = f'{flags} --xla_gpu_deterministic_ops=true'.strip()
 
 
 def use_compilation_cache(config):

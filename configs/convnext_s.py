@@ -1,0 +1,16 @@
+"""Contextual ConvNeXt-S on ImageNet (the paper's supplementary Table 2): ConvNeXt-T's recipe with another
+stochastic depth.
+
+python main.py --config=configs/convnext_s.py --workdir=RUN            the contextual network
+python main.py --config=configs/convnext_s.py:plain --workdir=RUN      the plain one under the same recipe
+Variants: those of convnext_t.py. Its accuracy is not reproduced here yet.
+"""
+
+from configs import convnext_t, default
+
+VARIANTS = convnext_t.VARIANTS | {'plain': {'model.name': 'convnext_s'}}
+
+
+def get_config(argument=''):
+  config = convnext_t.recipe('ctx_convnext_s', drop_path_rate=0.4)
+  return default.with_variants(config, argument, VARIANTS)

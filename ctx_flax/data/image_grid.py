@@ -1,0 +1,56 @@
+"""A picture of a batch: what the network sees, with captions."""
+
+import math
+import os
+import pathlib
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+SIDE = 128  # pixels of an image in the grid, at least
+GAP = 4
+LINE = 16  # height of a caption
+
+
+def captions(batch, class_names):
+  """The class of every row, and of mixed images both with their shares: 'cat' or 'cat 70 dog 30'."""
+  labels = batch['label']
+  if 'lam' not in batch:
+    return [class_names[label] for label in labels]
+  return [
+    class_names[a] if lam == 1 else f'{class_names[a]} {100 * lam:.0f} {class_names[b]} {100 - 100 * lam:.0f}'
+    for a, b, lam in zip(labels, batch['other_label'], batch['lam'], strict=True)
+  ]
+
+
+def save_image_grid(images, path, mean, std, captions):
+  """Writes a PNG of about as many columns as rows, atomically.
+
+  Args:
+    images: float (n, h, w, 3), normalised.
+    path: of the file.
+    mean, std: what they were normalised with.
+    captions: n strings, cut to the width of an image.
+  """
+  pixels = np.asarray(images) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
+  pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+  n, h, w, _ = pixels.shape
+  scale = max(1, -(-SIDE // max(h, w)))
+  width, height = w * scale, h * scale
+  columns = math.ceil(math.sqrt(n))
+  rows = -(-n // columns)
+  size = columns * (width + GAP) + GAP, rows * (height + LINE + GAP) + GAP
+  grid = Image.new('RGB', size, 'white')
+  draw, font = ImageDraw.Draw(grid), ImageFont.load_default(LINE - 5)
+  for i, (image, caption) in enumerate(zip(pixels, captions, strict=True)):
+    x = GAP + i % columns * (width + GAP)
+    y = GAP + i // columns * (height + LINE + GAP)
+    grid.paste(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST), (x, y))
+    while caption and draw.textlength(caption, font) > width:
+      caption = caption[:-1]
+    draw.text((x, y + height), caption, 'black', font)
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_name(path.name + '.part')
+  grid.save(part, 'PNG')
+  os.replace(part, path)

@@ -1,0 +1,68 @@
+"""Data sets of tensorflow_datasets, prepared as ArrayRecord files; TensorFlow is needed only to prepare them.
+
+python -m ctx_flax.data.prepare BUILDER prepares one.
+"""
+
+import os
+
+from ctx_flax.data.folders import TEST_SPLITS
+
+PREFIX = 'tfds:'
+
+
+class TfdsSource:
+  """A split of a prepared data set with the features 'image' and 'label'; images stay encoded."""
+
+  def __init__(self, elements, class_names, split):
+    self._elements, self.class_names, self._split = elements, class_names, split
+
+  @property
+  def num_classes(self):
+    return len(self.class_names)
+
+  def __len__(self):
+    return len(self._elements)
+
+  def __getitem__(self, index):
+    element = self._elements[index]
+    return {'encoded': bytes(element['image']), 'label': int(element['label'])}
+
+  def name(self, index):
+    return f'{self._split}[{index}]'
+
+
+def tfds_source(data, split):
+  """The split data.train_split or data.test_split of the builder that data.name names after PREFIX.
+
+  data.path is tfds's data_dir, '' its default. '' for data.test_split is the first there is of TEST_SPLITS.
+
+  Raises:
+    ValueError: no such builder or split, or it is not one of images with labels.
+    FileNotFoundError: it is not prepared as ArrayRecord; the message has the command that prepares it.
+  """
+  import tensorflow_datasets as tfds
+
+  name = data.name.removeprefix(PREFIX)
+  try:
+    builder = tfds.builder(name, data_dir=os.path.expanduser(data.path) or None, file_format='array_record')
+  except tfds.core.registered.DatasetNotFoundError as error:
+    raise ValueError(f'data.name is {data.name}: tensorflow_datasets has no such data set') from error
+  splits = dict(builder.info.splits or {})
+  if not splits:
+    where = f' --data_dir={data.path}' if data.path else ''
+    raise FileNotFoundError(
+      f'{name} is not prepared in {builder.data_dir}: run python -m ctx_flax.data.prepare {name}{where}'
+    )
+  wanted = data.train_split
+  if split == 'test':
+    wanted = data.test_split or next((known for known in TEST_SPLITS if known in splits), '')
+  if wanted not in splits:
+    field = 'data.train_split' if split == 'train' else 'data.test_split'
+    raise ValueError(f'{field} is {wanted!r}, but {name} has {", ".join(sorted(splits))}')
+  features = builder.info.features
+  if not isinstance(features.get('image'), tfds.features.Image) or not isinstance(
+    features.get('label'), tfds.features.ClassLabel
+  ):
+    raise ValueError(f'{name} has {", ".join(features)}: a classifier needs an image and a label')
+  elements = builder.as_data_source(wanted, decoders={'image': tfds.decode.SkipDecoding()})
+  return TfdsSource(elements, tuple(features['label'].names), wanted)

@@ -1,0 +1,111 @@
+"""Testing the weights of a run on all images of a source."""
+
+import contextlib
+import pathlib
+
+import jax
+import rich
+
+from ctx_flax.data import pipeline, sources
+from ctx_flax.training import metrics, optimizer, parallel, setup
+from ctx_flax.training import step as steps
+from ctx_flax.training.checkpoints import Checkpoints
+from ctx_flax.training.feed import BadImages, Feed
+from ctx_flax.training.halt import bad_input
+from ctx_flax.training.logging import Progress, percent_by_stage, results_table
+
+WEIGHTS = ('all', 'raw', 'EMA')  # what config.eval.weights may be
+
+
+def evaluate(config, workdir):
+  """Restores a checkpoint of workdir, tests its raw and averaged weights and prints a table.
+
+  Args:
+    config: a config with the fields of configs/default.py; eval.checkpoint and eval.weights say what is
+      tested. Those of the optimizer need not be the run's.
+    workdir: the folder of the run.
+
+  Returns:
+    {'raw': {name: float}, 'EMA': {name: float}}, of which eval.weights may leave one out.
+
+  Raises:
+    Halt: wrong input, no such checkpoint, or one that does not fit the model (status 2).
+  """
+  workdir = pathlib.Path(workdir)
+  with bad_input():
+    setup.prepare_jax(config)
+    source = sources.open_source(config.data, 'test')
+    setup.check_settings(config)
+    model = setup.build_model(config, source)
+    step, state = restore_variables(config, workdir, model)
+    weights = weights_of(state, config.eval.weights)
+  eval_step = parallel.pmap_eval_step(steps.make_eval_step(model))
+  first = jax.process_index() == 0
+  with Progress(last=0, start=0, active=first) as progress:
+    results = test(weights, eval_step, source, config, progress.warn)
+  if first:
+    rich.print(results_table(results))
+    print(f'{accuracies(results)}; step {step} of {workdir}', flush=True)
+  return results
+
+
+def restore_variables(config, workdir, model):
+  """(step, TrainState) of the checkpoint config.eval.checkpoint; the optimizer's part stays abstract.
+
+  Raises:
+    ValueError: there is no such checkpoint, or it does not fit the model.
+  """
+  with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
+    step = checkpoints.find(config.eval.checkpoint)
+    tx = optimizer.make_optimizer(config, config.optimizer.learning_rate)
+    state = jax.eval_shape(lambda: setup.initial_state(config, model, tx))
+    restored = checkpoints.restore(step, {'variables': as_trees(state)['variables']})
+  return step, state.replace(**restored['variables'])
+
+
+def weights_of(state, which='all'):
+  """{'raw': variables, 'EMA': variables}: those that the state holds and config.eval.weights wants.
+
+  Raises:
+    ValueError: an unknown name, or averaged weights that the state does not hold.
+  """
+  if which not in WEIGHTS:
+    raise ValueError(f'eval.weights is {which!r}: it must be one of {", ".join(WEIGHTS)}')
+  held = {'raw': state.variables} | ({'EMA': state.ema} if state.ema else {})
+  if which == 'EMA' and 'EMA' not in held:
+    raise ValueError('eval.weights is EMA, but this run keeps none (train.ema_decay is 0)')
+  return held if which == 'all' else {which: held[which]}
+
+
+def test(weights, eval_step, source, config, warn):
+  """The metrics of each of {name: variables} over all images of a source, which is read once.
+
+  Images that cannot be read do not count; `warn` tells of them.
+  """
+  weights = {name: parallel.replicate(variables) for name, variables in weights.items()}
+  totals: dict[str, dict] = {name: {} for name in weights}
+  bad = BadImages(lambda index: pipeline.describe_bad(source, index, config), warn)
+
+  def place(batch):
+    bad.add(batch.pop('bad'), 'does not count in the test')
+    return parallel.place_batch(batch)
+
+  batches = pipeline.eval_batches(source, config, jax.process_index(), jax.process_count())
+  with contextlib.closing(Feed(batches, place, config.data.prefetch)) as feed:
+    for batch in feed:
+      for name, variables in weights.items():
+        totals[name] = metrics.add(totals[name], eval_step(variables, batch))
+  return {name: metrics.summarise(total, config.loss.alpha) for name, total in totals.items()}
+
+
+def as_trees(state):
+  """The two parts of a checkpoint: what evaluation needs, and what only training does."""
+  return {
+    'variables': {'params': state.params, 'batch_stats': state.batch_stats, 'ema': state.ema},
+    'optimizer': {'step': state.step, 'opt_state': state.opt_state},
+  }
+
+
+def accuracies(results):
+  """One line with the accuracies of the stages, for raw and averaged weights."""
+  return 'test accuracy by stage ' + ', '.join(f'{w}: {percent_by_stage(v)}' for w, v in results.items())

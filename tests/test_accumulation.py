@@ -1,0 +1,255 @@
+"""Gradients in parts, shrinking class counts, skipped steps: against the undivided batch and by hand."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from test_step import CLASSES, assert_trees_close, keep_gradients, random_batch, run, settings
+
+from ctx_flax.layers.blocks import DropPath
+from ctx_flax.layers.contextualizer import Contextualizer
+from ctx_flax.models import create_model
+from ctx_flax.training import losses, metrics, optimizer, parallel, step
+
+SHAPE = (2, 2, 1)
+
+
+class Tiny(nn.Module):
+  """Four contextualizing layers on the pixels of a tiny image: the step's logic without convolutions."""
+
+  class_selection: str = 'reduction'
+  class_counts: tuple[int, ...] = (8, 6, 4)
+  num_classes: int = CLASSES
+  contextual: bool = True
+  drop_path_rate: float = 0.0
+  axis_name: Any = None
+
+  @nn.compact
+  def __call__(self, images, *, train=False, class_counts=None):
+    layers = Contextualizer(
+      self.num_classes, self.class_counts, (8,) * 4, (8,) * 3, embed_dim=8, selection=self.class_selection
+    )
+    x = images.reshape(images.shape[0], -1)
+    considered, out = jnp.ones((images.shape[0], self.num_classes), bool), {}
+    for stage in (1, 2, 3, 4):
+      x = x + DropPath(self.drop_path_rate)(nn.tanh(nn.Dense(4, name=f'stage{stage}')(x)), train=train)
+      scores = layers.score(x, stage)
+      out |= {f'scores{stage}': scores, f'considered{stage}': considered}
+      if stage < 4:
+        count = None if class_counts is None else class_counts[stage - 1]
+        considered = layers.select(scores, considered, stage, count)
+        x = x + nn.Dense(4, name=f'merge{stage}')(layers.context(considered, stage + 1))
+    return scores, out
+
+
+def mixed_batch(size=16, shape=SHAPE):
+  """Mixed labels, and rows that only fill."""
+  rng = np.random.default_rng(1)
+  batch = random_batch(0, size, shape)
+  batch |= {'other_label': rng.integers(0, CLASSES, size), 'lam': rng.random(size).astype(np.float32)}
+  batch['weight'][-3:] = 0
+  return batch
+
+
+def gradients(model, batch, devices=1, **changes):
+  config = settings(ema_decay=0.0, **changes)
+  _, states, measured, _ = run(model, keep_gradients(), config, [batch], jax.devices()[:devices])
+  return states[0].opt_state, measured[0]
+
+
+def assert_gradients_close(actual, expected):
+  """To 1e-5 of the largest element of each parameter (here up to 260), or of 1."""
+  scales = jax.tree.map(lambda x: max(1.0, np.abs(x).max()), expected)
+  actual, expected = (jax.tree.map(lambda x, scale: x / scale, tree, scales) for tree in (actual, expected))
+  assert_trees_close(actual, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('normalise', ['counted', 'batch'])
+@pytest.mark.parametrize('selection', ['reduction', 'rerank'])
+def test_parts_add_up_to_the_whole(selection, normalise):
+  expected, measured = gradients(Tiny(selection), mixed_batch(), normalise=normalise)
+  assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected)) > 0.1
+  counts = [measured[f'loss{s}'][1] for s in (1, 2, 3, 4)]
+  if selection == 'reduction' and normalise == 'counted':
+    assert counts[0] == 13 and counts[3] < 13  # some labels were dropped, or the test shows nothing
+  else:
+    assert counts == [13] * 4
+  for devices, parts in ((1, 4), (2, 2), (4, 4)):
+    divided, measured_divided = gradients(
+      Tiny(selection), mixed_batch(), devices, accumulation=parts, normalise=normalise
+    )
+    assert_gradients_close(divided, expected)
+    assert_trees_close(measured_divided, measured, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('selection', ['reduction', 'rerank'])
+def test_parts_of_a_network_add_up_to_the_whole(selection):
+  model = create_model(
+    'ctx_convnext_mini',
+    num_classes=CLASSES,
+    class_counts=(8, 6, 4),
+    class_selection=selection,
+    depths=(1, 1, 1, 1),
+    dims=(16, 32, 32, 32),
+    stem_stride=2,
+    layer_scale_init=1.0,
+  )
+  batch = mixed_batch(shape=(16, 16, 3))
+  expected, measured = gradients(model, batch)
+  divided, measured_divided = gradients(model, batch, 2, accumulation=2)
+  assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected)) > 0.1
+  assert_gradients_close(divided, expected)
+  assert_trees_close(measured_divided, measured, rtol=1e-5, atol=1e-5)
+
+
+def test_counts_and_gradients_see_the_same_stochastic_depth():
+  """Against the loss of all parts written down at once, each part with its own key."""
+  model, batch, config = Tiny(drop_path_rate=0.5), mixed_batch(), settings(ema_decay=0.0, accumulation=2)
+  first, states, _, _ = run(model, keep_gradients(), config, [batch], jax.devices()[:1])
+  key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), 0), 0)
+
+  def loss(params):
+    sums, counts = dict.fromkeys((1, 2, 3, 4), 0.0), dict.fromkeys((1, 2, 3, 4), 0.0)
+    for i in (0, 1):
+      part = {name: value[8 * i : 8 * i + 8] for name, value in batch.items()}
+      rngs = {'drop_path': jax.random.fold_in(key, i)}
+      _, out = model.apply({'params': params}, part['image'], train=True, rngs=rngs)
+      of_part = losses.stage_losses(
+        out,
+        jnp.asarray(part['label']),
+        selection='reduction',
+        label_smoothing=0.1,
+        other_labels=jnp.asarray(part['other_label']),
+        lam=jnp.asarray(part['lam']),
+        weights=jnp.asarray(part['weight']),
+      )
+      for s, (total, count) in of_part.items():
+        sums[s], counts[s] = sums[s] + total, counts[s] + count
+    return losses.combine(sums, counts, 0.15)
+
+  assert_trees_close(states[0].opt_state, jax.jit(jax.grad(loss))(first.params), rtol=0, atol=1e-5)
+
+
+def test_parts_take_less_memory():
+  """By the compiler's count: four parts of a batch at a time, against the whole."""
+  model = create_model('convnext_mini', num_classes=CLASSES, depths=(1, 1, 1, 1), dims=(16, 16, 16, 16))
+  batch = random_batch(0, 64, (32, 32, 3))
+  state = jax.eval_shape(
+    lambda: step.create_state(model, optax.identity(), jax.random.key(0), (32, 32, 3), ema=False)
+  )
+
+  def temporary(parts):
+    train_step = step.make_train_step(model, optax.identity(), settings(ema_decay=0.0, accumulation=parts))
+    train_step = jax.vmap(train_step, in_axes=(None, 0), out_axes=(None, None), axis_name='batch')
+    lowered = jax.jit(train_step).lower(state, {name: value[None] for name, value in batch.items()})
+    return lowered.compile().memory_analysis().temp_size_in_bytes
+
+  assert temporary(4) < 0.4 * temporary(1)
+
+
+def test_rows_that_cannot_be_divided_are_named():
+  with pytest.raises(ValueError, match=r'16 images of a device cannot be divided by train\.accumulation=3'):
+    gradients(Tiny(), mixed_batch(), accumulation=3)
+
+
+def test_class_counts_shrink_linearly():
+  at = functools.partial(
+    step.class_counts_at, total_steps=100, fraction=0.6, num_classes=1000, class_counts=(500, 200, 50)
+  )
+  np.testing.assert_array_equal(at(0), [1000, 1000, 1000])
+  np.testing.assert_array_equal(at(30), [750, 600, 525])
+  np.testing.assert_array_equal(at(59), [508, 213, 66])
+  for late in (60, 61, 100, 10**6):
+    np.testing.assert_array_equal(at(late), [500, 200, 50])
+  every = np.stack([at(jnp.asarray(i)) for i in range(70)])
+  assert (np.diff(every, axis=0) <= 0).all() and (np.diff(every, axis=1) <= 0).all()
+
+
+def test_class_counts_warm_up_without_compiling_anew():
+  """Of four steps the first two warm up: 10, then halfway, then the network's own."""
+  config = settings(ema_decay=0.0, warmup=0.5)
+  tx = keep_gradients()
+  batches = [random_batch(0, shape=SHAPE)] * 4
+  train_step = functools.partial(step.make_train_step, total_steps=4)
+  traces = []
+
+  def traced(*args):
+    traces.append(1)
+    return train_step(Tiny(), tx, config)(*args)
+
+  one = jax.devices()[:1]
+  pmapped = parallel.pmap_train_step(traced, one)
+  state = parallel.replicate(step.create_state(Tiny(), tx, jax.random.key(0), SHAPE, ema=False), one)
+  seen, recalls = [], []
+  for batch in batches:
+    state, measured = pmapped(state, parallel.shard_batch(batch, one))
+    values = metrics.summarise(parallel.fetch(measured), 0.15)
+    seen.append([values[f'class_count{s}'] for s in (2, 3, 4)])
+    recalls.append(values['recall4'])
+  assert seen == [[10, 10, 10], [9, 8, 7], [8, 6, 4], [8, 6, 4]]
+  assert recalls[0] == 1 > recalls[2] == recalls[3]
+  assert len(traces) == 1
+
+
+def test_what_class_counts_warm_up_needs():
+  with pytest.raises(ValueError, match=r'warmup=0\.5 needs the number of steps'):
+    step.make_train_step(Tiny(), optax.identity(), settings(warmup=0.5))
+  with pytest.raises(ValueError, match=r'warmup=0\.5 needs a contextual network'):
+    step.make_train_step(create_model('convnext_mini'), optax.identity(), settings(warmup=0.5), total_steps=4)
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted():
+  """As if its batch had not been there, but for the number of the step."""
+  config = settings(on_nan='skip')
+  tx = optimizer.make_optimizer(config, 1e-2)
+  bad = random_batch(1, shape=SHAPE)
+  bad['image'][5] = np.nan
+  good = [random_batch(seed, shape=SHAPE) for seed in (0, 2)]
+  two = jax.devices()[:2]
+  _, states, measured, traces = run(Tiny(), tx, config, [good[0], bad, good[1]], two)
+  first, second, third = states
+  assert traces == 1
+  assert_trees_close(second.replace(step=first.step), first, rtol=0, atol=0)
+  assert (first.step, second.step, third.step) == (1, 2, 3)
+  assert [m['skipped'] for m in measured] == [(0, 1), (1, 1), (0, 1)]
+  assert all(pair == (0, 0) for name, pair in measured[1].items() if name != 'skipped')
+  _, (_, alone), _, _ = run(Tiny(), tx, config, good, two)
+  assert_trees_close(third.params, alone.params, rtol=0, atol=0)
+  assert_trees_close(third.ema, alone.ema, rtol=0, atol=0)
+
+
+def test_a_gradient_that_is_not_finite_is_skipped_too():
+  """The loss is finite, its gradient is not: sqrt at 0."""
+
+  class Root(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train=False):
+      scores = nn.Dense(CLASSES)(images.reshape(images.shape[0], -1))
+      scores = scores + jnp.sqrt(jnp.abs(self.param('zero', nn.initializers.zeros, (1, 1))))
+      return scores, {'scores4': scores, 'considered4': jnp.ones(scores.shape, bool)}
+
+  config = settings(on_nan='skip', ema_decay=0.0)
+  first, states, measured, _ = run(
+    Root(), optax.sgd(0.1), config, [random_batch(0, shape=SHAPE)], jax.devices()[:1]
+  )
+  assert measured[0]['skipped'] == (1, 1)
+  assert_trees_close(states[0].params, first.params, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'accumulation': 0}, r'train\.accumulation must be 1 \(off\) or more, but is 0'),
+    ({'warmup': 1.5}, r'train\.class_counts_warmup must be a fraction .* 1\.5'),
+    ({'on_nan': 'ignore'}, r"train\.on_nan must be one of \('stop', 'skip'\), but is 'ignore'"),
+    ({'normalise': 'mean'}, r"loss\.normalise must be one of \('counted', 'batch'\), but is 'mean'"),
+  ],
+)
+def test_bad_settings_are_named(changes, message):
+  with pytest.raises(ValueError, match=message):
+    step.check_settings(settings(**changes))
