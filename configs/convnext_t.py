@@ -77,7 +77,6 @@ def recipe(name, drop_path_rate):
 def imagenet(config):
   """ImageNet at 224 px with random crops and flips."""
   config.data.name = 'tfds:imagenet2012'
-  config.data.test_split = 'validation'
   config.data.image_size = 224
   config.data.crop_scale = (0.08, 1.0)
   config.data.flip = 0.5

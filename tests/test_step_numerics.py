@@ -83,7 +83,7 @@ def test_batch_statistics_are_those_of_a_part_on_all_devices():
 def test_a_step_in_bfloat16_keeps_a_float32_state(name):
   """The network computes in bfloat16; losses, gradients, averages and the optimizer do not."""
   model = create_model(name, num_classes=CLASSES, class_counts=(8, 6, 4), depths=(1,) * 4, dtype='bfloat16')
-  config = settings(accumulation=2, on_nan='skip', warmup=0.5)
+  config = settings(accumulation=2, warmup=0.5)
   keep = keep_gradients()
   tx = optax.chain(keep, optimizer.make_optimizer(config, 1e-3))
   state = jax.eval_shape(lambda: step.create_state(model, tx, jax.random.key(0), (32, 32, 3), ema=True))

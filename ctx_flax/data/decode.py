@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 GRAY = ('1', 'L', 'LA', 'La')
+LARGEST = 89_000_000  # pixels of an image; Pillow warns of bombs a little above
 
 
 class BadImage(ValueError):
@@ -30,13 +31,10 @@ def open_image(element):
   with _as_bad_image():
     image = Image.open(io.BytesIO(element['encoded']))
     w, h = image.size
-    if w * h > Image.MAX_IMAGE_PIXELS:
-      raise BadImage(
-        f'{w} x {h} pixels are more than the {Image.MAX_IMAGE_PIXELS} that Pillow takes for safe'
-      )
-    if _is_turned(image):
-      image = ImageOps.exif_transpose(image)  # decodes: the size has to be that of the turned image
-    return image
+    if w * h > LARGEST:
+      raise BadImage(f'{w} x {h} pixels are more than {LARGEST:,}')
+    # Turning decodes: the size has to be that of the turned image.
+    return ImageOps.exif_transpose(image) if _is_turned(image) else image
 
 
 def cut(image, box, size):

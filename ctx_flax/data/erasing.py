@@ -21,7 +21,7 @@ def random_rectangle(height, width, rng):
 def erase(image, rng, probability):
   """Replaces a random rectangle of a normalised image (h, w, c) by standard normal noise, in place."""
   if rng.random() < probability:
-    rectangle = random_rectangle(*image.shape[:2], rng)
+    rectangle = random_rectangle(image.shape[0], image.shape[1], rng)
     if rectangle is not None:
       top, left, h, w = rectangle
       image[top : top + h, left : left + w] = rng.standard_normal((h, w, image.shape[2]), image.dtype)

@@ -102,7 +102,7 @@ def drawn(character, font):
   scale = (SIDE - 8) / max(image.size)
   image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
   result = Image.new('L', (SIDE, SIDE))
-  result.paste(image, [(SIDE - side) // 2 for side in image.size])
+  result.paste(image, ((SIDE - image.size[0]) // 2, (SIDE - image.size[1]) // 2))
   return np.asarray(result)
 
 

@@ -132,7 +132,8 @@ ALIKE = 0.85  # correlation of two regions from which they count as the same
 def choose_regions():
   """Regions that do not overlap, with detail, unlike one another, the photographs taking turns."""
   by_photograph = {name: _detailed(name) for name in PHOTOGRAPHS}
-  chosen, signatures = [], np.zeros((0, 16 * 16 * 3))
+  chosen: list[tuple[str, int, int]] = []
+  signatures = np.zeros((0, 16 * 16 * 3))
   for rank in range(max(len(regions) for regions in by_photograph.values())):
     for name, regions in by_photograph.items():
       if rank >= len(regions) or sum(other == name for other, _, _ in chosen) >= PER_PHOTOGRAPH:

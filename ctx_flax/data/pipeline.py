@@ -19,6 +19,7 @@ from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 
 from ctx_flax.data import mixing, transforms
 from ctx_flax.data.decode import BadImage
@@ -56,8 +57,8 @@ def train_batches(source, config, start=0, process=0, processes=1):
     process, processes: which rows are made here: part `process` of `processes` equal ones.
 
   Returns:
-    A grain iterator of batches. Close it, which ends the worker processes. Next to the errors of its own
-    it raises ValueError for an unreadable image where config.data.on_bad_image is 'error'.
+    A grain iterator of batches. Close it, which ends the worker processes. It raises BadImage for an
+    unreadable image where config.data.on_bad_image is 'error', and for too many in a row.
 
   Raises:
     ValueError: a setting is wrong, or the processes cannot share a batch.
@@ -132,7 +133,7 @@ class TrainElement:
       except (BadImage, OSError) as error:
         if self.on_bad_image == 'error':
           raise _as_error(self.source, chosen, error) from error
-    raise ValueError(
+    raise BadImage(
       f'{min(BAD_IN_A_ROW, len(self.source))} images in a row from {self.source.name(index)} on cannot be '
       'read: check data.path'
     )
@@ -199,9 +200,16 @@ def _iterate(batches, data):
   options = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=2 * data.threads)
   dataset = batches.to_iter_dataset(options)
   if data.workers:
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()  # grain reads its own, and who imports us need not use absl
     processes = grain.MultiprocessingOptions(num_workers=data.workers, per_worker_buffer_size=2)
-    dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker)
+    dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker).map(_own_memory)
   return iter(dataset)
+
+
+def _own_memory(batch):
+  """Copies a batch out of the memory shared with a worker, which jax would keep from being given back."""
+  return {name: np.array(x) for name, x in batch.items()}
 
 
 def _start_worker(*_):
@@ -219,7 +227,7 @@ def _end_with_parent():
 
 
 def _as_error(source, index, error):
-  return ValueError(
+  return BadImage(
     f'{source.name(index)} cannot be read: {_reason(error)}; data.on_bad_image=skip goes on without it'
   )
 

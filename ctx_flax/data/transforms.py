@@ -35,9 +35,10 @@ class TrainTransform:
 
   def __call__(self, element, rng):
     image = decode.open_image(element)
-    box = (0, 0, *image.size)
+    w, h = image.size
+    box: tuple[float, ...] = (0, 0, w, h)
     if self.crop_scale:
-      box = crops.random_box(*image.size, rng, self.crop_scale, self.crop_aspect)
+      box = crops.random_box(w, h, rng, self.crop_scale, self.crop_aspect)
     image = decode.cut(image, box, (self.image_size, self.image_size))
     if self.flip and rng.random() < self.flip:
       image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -61,7 +62,8 @@ class EvalTransform:
 
   def __call__(self, element):
     image = decode.open_image(element)
-    box = crops.centre_box(*image.size, self.image_size, self.crop_ratio)
+    w, h = image.size
+    box = crops.centre_box(w, h, self.image_size, self.crop_ratio)
     image = decode.cut(image, box, (self.image_size, self.image_size))
     return normalise(image, self.mean, self.std)
 

@@ -42,7 +42,8 @@ def evaluate(config, workdir):
   eval_step = parallel.pmap_eval_step(steps.make_eval_step(model))
   first = jax.process_index() == 0
   with Progress(last=0, start=0, active=first) as progress:
-    results = test(weights, eval_step, source, config, progress.warn)
+    bad = bad_test_images(source, config, progress.warn)
+    results = test(weights, eval_step, source, config, bad)
   if first:
     rich.print(results_table(results))
     print(f'{accuracies(results)}; step {step} of {workdir}', flush=True)
@@ -77,14 +78,18 @@ def weights_of(state, which='all'):
   return held if which == 'all' else {which: held[which]}
 
 
-def test(weights, eval_step, source, config, warn):
+def bad_test_images(source, config, warn):
+  """The BadImages of a source to test on."""
+  return BadImages(lambda index: pipeline.describe_bad(source, index, config), warn)
+
+
+def test(weights, eval_step, source, config, bad):
   """The metrics of each of {name: variables} over all images of a source, which is read once.
 
-  Images that cannot be read do not count; `warn` tells of them.
+  Images that cannot be read do not count; `bad`, a BadImages, is told of them.
   """
   weights = {name: parallel.replicate(variables) for name, variables in weights.items()}
   totals: dict[str, dict] = {name: {} for name in weights}
-  bad = BadImages(lambda index: pipeline.describe_bad(source, index, config), warn)
 
   def place(batch):
     bad.add(batch.pop('bad'), 'does not count in the test')

@@ -60,12 +60,11 @@ class Feed:
   def _run(self):
     while not self._closed.is_set():
       try:
-        item = self._place(next(self._batches)), None
+        batch = self._place(next(self._batches))
       except BaseException as error:  # StopIteration too: the caller's thread raises it
-        item = None, error
-      self._ready.put(item)
-      if item[1] is not None:
+        self._ready.put((None, error))
         return
+      self._ready.put((batch, None))
 
   def _drain(self):
     while not self._ready.empty():

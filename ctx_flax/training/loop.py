@@ -83,6 +83,7 @@ def train(config, workdir):
     if start:
       progress.note(f'resumed at step {start}')
     bad = BadImages(functools.partial(pipeline.describe_bad, train_source, config=config), progress.warn)
+    bad_tests = evaluation.bad_test_images(test_source, config, progress.warn)
     samples = workdir / 'augmented.png' if first and not start else None
     place = functools.partial(place_batch, bad=bad, samples=samples, source=train_source, config=config)
     best = checkpoints.best_accuracy() if config.train.keep_best else np.inf
@@ -114,7 +115,8 @@ def train(config, workdir):
         line |= {f'train/{name}': value for name, value in values.items()}
         accuracy = None
         if to_evaluate:
-          results = evaluation.test(weights_of(state), eval_step, test_source, config, progress.warn)
+          results = evaluation.test(weights_of(state), eval_step, test_source, config, bad_tests)
+          line['data/bad_test_images'] = float(distributed.total([bad_tests.take()])[0])
           for weights, measured in results.items():
             line |= {f'test/{weights}/{name}': value for name, value in measured.items()}
           accuracy = results.get('EMA', results['raw'])['accuracy']
@@ -138,7 +140,7 @@ def train(config, workdir):
           raise Halt(reason, 128 + number)
 
     if not results:  # all steps had been done before
-      results = evaluation.test(weights_of(state), eval_step, test_source, config, progress.warn)
+      results = evaluation.test(weights_of(state), eval_step, test_source, config, bad_tests)
   if first:
     print(f'{accuracies(results)}; step {last}, saved in {workdir}', flush=True)
   return results
