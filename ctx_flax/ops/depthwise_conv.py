@@ -48,7 +48,7 @@ def depthwise_conv(x, kernel, *, strides=1, padding=0, dilation=1, path=None):
   if path not in (None, *PATHS):
     raise ValueError(f'path={path!r}: expected None or one of {PATHS}')
   kernel = kernel.astype(x.dtype)
-  shift = functools.partial(_shift, strides=strides, pads=pads, dilation=dilation)
+  shift = functools.partial(_shift_once, strides=strides, pads=pads, dilation=dilation)
   xla = functools.partial(_xla, strides=strides, pads=pads, dilation=dilation)
   if path is not None:
     return {'shift': shift, 'xla': xla}[path](x, kernel)
@@ -73,6 +73,10 @@ def _xla(x, kernel, *, strides, pads, dilation):
 def _shift(x, kernel, *, strides, pads, dilation):
   kernels = kernel.reshape(-1, *kernel.shape[-4:-2], x.shape[-1])  # (b or 1, kh, kw, c)
   return _shift_sum(x, kernels, strides, pads, dilation)
+
+
+# Traced once for all layers of one shape.
+_shift_once = jax.jit(_shift, static_argnames=('strides', 'pads', 'dilation'))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
