@@ -11,6 +11,7 @@ number of threads, worker processes or processes that share the batch, each of w
 
 import dataclasses
 import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,7 @@ from typing import Any
 import grain
 import numpy as np
 from absl import flags
+from grain.multiprocessing import SharedMemoryArray
 
 from ctx_flax.data import mixing, transforms
 from ctx_flax.data.decode import BadImage
@@ -57,7 +59,7 @@ def train_batches(source, config, start=0, process=0, processes=1):
     process, processes: which rows are made here: part `process` of `processes` equal ones.
 
   Returns:
-    A grain iterator of batches. Close it, which ends the worker processes. It raises BadImage for an
+    Batches, to be closed: that ends the worker processes. They raise BadImage for an
     unreadable image where config.data.on_bad_image is 'error', and for too many in a row.
 
   Raises:
@@ -96,7 +98,7 @@ def eval_batches(source, config, process=0, processes=1):
     process, processes: as for `train_batches`; every process makes the same number of batches.
 
   Returns:
-    A grain iterator of batches, to be closed. It raises as that of `train_batches`.
+    Batches, to be closed. They raise what those of `train_batches` do.
   """
   check_settings(config)
   total = config.eval.batch_size
@@ -204,7 +206,30 @@ def _iterate(batches, data):
       flags.FLAGS.mark_as_parsed()  # grain reads its own, and who imports us need not use absl
     processes = grain.MultiprocessingOptions(num_workers=data.workers, per_worker_buffer_size=2)
     dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker).map(_own_memory)
-  return iter(dataset)
+  return Batches(iter(dataset))
+
+
+class Batches:
+  """An iterator of batches. `close` ends its threads and worker processes, and gives all memory back."""
+
+  def __init__(self, iterator):
+    self._iterator = iterator
+
+  def __iter__(self):
+    return self
+
+  def __next__(self):
+    return next(self._iterator)
+
+  def close(self):
+    self._iterator.close()
+    self._iterator = iter(())
+    # grain keeps each worker's last batch in a cycle of references, and gives shared memory back in a thread,
+    # which the end of the process would cut off: wait until it has done what was left to do.
+    gc.collect()
+    thread = getattr(SharedMemoryArray, '_del_thread_pool', None)
+    if thread is not None:
+      thread.apply(int)
 
 
 def _own_memory(batch):
