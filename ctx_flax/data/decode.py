@@ -5,12 +5,22 @@ files become 8-bit RGB or grayscale, and a photograph's EXIF orientation is appl
 """
 
 import io
+import math
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
-GRAY = ('1', 'L', 'LA', 'La')
+GRAY = ('1', 'L', 'LA')
 LARGEST = 89_000_000  # pixels of an image; Pillow warns of bombs a little above
+TURNS = {  # what turns a file of an EXIF orientation upright
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
 
 
 class BadImage(ValueError):
@@ -33,8 +43,10 @@ def open_image(element):
     w, h = image.size
     if w * h > LARGEST:
       raise BadImage(f'{w} x {h} pixels are more than {LARGEST:,}')
-    # Turning decodes: the size has to be that of the turned image.
-    return ImageOps.exif_transpose(image) if _is_turned(image) else image
+    # Turning decodes: the size has to be that of the turned image. Pillow's own exif_transpose would write
+    # the EXIF block anew, and so refuse a good picture for a damaged tag.
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def cut(image, box, size):
@@ -54,10 +66,12 @@ def cut(image, box, size):
   w, h = image.size
   with _as_bad_image():
     # draft asks for a size that the decoded image must not fall below.
-    image.draft(image.mode, (int(w * size[0] / (right - left)), int(h * size[1] / (bottom - top))))
+    least = math.ceil(w * size[0] / (right - left)), math.ceil(h * size[1] / (bottom - top))
+    drafted = image.draft(image.mode, least)
     image = _to_gray_or_rgb(image)
-  x, y = image.size[0] / w, image.size[1] / h
-  box = (left * x, top * y, right * x, bottom * y)
+  # The decoded size is rounded up: its last pixel may reach beyond the image, so the size tells no factor.
+  factor = drafted[1][2] / w if drafted else 1
+  box = (left * factor, top * factor, right * factor, bottom * factor)
   if box == (0, 0, *image.size) and image.size == size:
     return image
   return image.resize(size, Image.Resampling.BICUBIC, box)
@@ -77,14 +91,14 @@ class _as_bad_image:
     raise BadImage(reason.split(' <_io.')[0]) from error
 
 
-def _is_turned(image):
-  # Parsing is only worth it, and only safe, where there is something to parse.
-  if 'exif' not in image.info and image.format != 'TIFF':
-    return False
+def _orientation(image):
+  # Parsing is only worth it, and only safe, where there is something to parse. TIFF files turn on loading.
+  if 'exif' not in image.info:
+    return 1
   try:
-    return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
   except Exception:  # a damaged EXIF block says nothing about the pixels
-    return False
+    return 1
 
 
 def _to_gray_or_rgb(image):
@@ -96,5 +110,7 @@ def _to_gray_or_rgb(image):
     raise BadImage('pixels are floating-point numbers of unknown range')
   if image.mode in ('P', 'PA') and 'transparency' in image.info:
     image = image.convert('RGBA')
+  elif image.mode == 'La':  # gray times alpha
+    image = image.convert('LA')
   target = 'L' if image.mode in GRAY else 'RGB'
   return image if image.mode == target else image.convert(target)

@@ -122,7 +122,8 @@ def _classes(folder):
 def _images(folder):
   """Names of the image files below a folder, relative to it, sorted."""
   found = []
-  for path, _, files in os.walk(folder, followlinks=True):
+  for path, folders, files in os.walk(folder, followlinks=True):
+    folders[:] = [name for name in folders if not name.startswith('.')]  # os.walk enters what is left
     inner = os.path.relpath(path, folder)
     for name in files:
       if name.lower().endswith(SUFFIXES) and not name.startswith('.'):
@@ -137,16 +138,16 @@ def _read_list(path, field):
   if not path.is_file():
     raise FileNotFoundError(f'{field} is {path}, which is not a file')
   names, labels = [], []
-  with path.open(encoding='utf-8', errors='surrogateescape') as lines:
+  with path.open(encoding='utf-8-sig', errors='surrogateescape') as lines:
     for number, line in enumerate(lines, 1):
       if not line.strip():
         continue
-      name, _, label = line.strip().rpartition(' ')
-      if not name.strip() or not label.isdigit():
+      name, label = ('', *line.strip().rsplit(None, 1))[-2:]
+      if not name or not label.isdecimal():
         raise ValueError(
           f'{path}, line {number}: expected "NAME LABEL" with a number, found {line.strip()!r}'
         )
-      names.append(name.strip())
+      names.append(name)
       labels.append(int(label))
   if not names:
     raise ValueError(f'{path} names no images')

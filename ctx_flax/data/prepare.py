@@ -12,6 +12,8 @@ import importlib.util
 import os
 import sys
 
+from ctx_flax.data.tfds_source import FORMAT
+
 
 def main(arguments=None):
   parser = argparse.ArgumentParser(
@@ -29,13 +31,18 @@ def main(arguments=None):
   import tensorflow_datasets as tfds
 
   try:
-    builder = tfds.builder(
-      chosen.builder, data_dir=os.path.expanduser(chosen.data_dir) or None, file_format='array_record'
-    )
+    builder = tfds.builder(chosen.builder, data_dir=os.path.expanduser(chosen.data_dir) or None)
   except tfds.core.registered.DatasetNotFoundError:
     sys.exit(f'error: tensorflow_datasets has no data set {chosen.builder!r}')
-  builder.download_and_prepare()
-  print(f'{chosen.builder} is prepared in {builder.data_dir}: --config.data.name=tfds:{chosen.builder}')
+  builder.download_and_prepare(file_format=FORMAT)
+  formats = {known.value for known in builder.info.available_file_formats()}
+  if FORMAT not in formats:
+    sys.exit(
+      f'error: {chosen.builder} is in {builder.data_dir} already, but as {", ".join(sorted(formats))}: '
+      'choose another --data_dir'
+    )
+  path = f' --config.data.path={chosen.data_dir}' if chosen.data_dir else ''
+  print(f'{chosen.builder} is prepared in {builder.data_dir}: --config.data.name=tfds:{chosen.builder}{path}')
 
 
 if __name__ == '__main__':

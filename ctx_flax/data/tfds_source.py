@@ -8,6 +8,7 @@ import os
 from ctx_flax.data.folders import TEST_SPLITS
 
 PREFIX = 'tfds:'
+FORMAT = 'array_record'
 
 
 class TfdsSource:
@@ -44,7 +45,7 @@ def tfds_source(data, split):
 
   name = data.name.removeprefix(PREFIX)
   try:
-    builder = tfds.builder(name, data_dir=os.path.expanduser(data.path) or None, file_format='array_record')
+    builder = tfds.builder(name, data_dir=os.path.expanduser(data.path) or None)
   except tfds.core.registered.DatasetNotFoundError as error:
     raise ValueError(f'data.name is {data.name}: tensorflow_datasets has no such data set') from error
   splits = dict(builder.info.splits or {})
@@ -53,16 +54,25 @@ def tfds_source(data, split):
     raise FileNotFoundError(
       f'{name} is not prepared in {builder.data_dir}: run python -m ctx_flax.data.prepare {name}{where}'
     )
+  formats = {known.value for known in builder.info.available_file_formats()}
+  if FORMAT not in formats:
+    raise FileNotFoundError(
+      f'{name} is prepared in {builder.data_dir} as {", ".join(sorted(formats))}, which cannot be read here: '
+      f'run python -m ctx_flax.data.prepare {name} --data_dir=ANOTHER_FOLDER'
+    )
   wanted = data.train_split
   if split == 'test':
     wanted = data.test_split or next((known for known in TEST_SPLITS if known in splits), '')
   if wanted not in splits:
     field = 'data.train_split' if split == 'train' else 'data.test_split'
     raise ValueError(f'{field} is {wanted!r}, but {name} has {", ".join(sorted(splits))}')
-  features = builder.info.features
+  features = dict(builder.info.features)
   if not isinstance(features.get('image'), tfds.features.Image) or not isinstance(
     features.get('label'), tfds.features.ClassLabel
   ):
-    raise ValueError(f'{name} has {", ".join(features)}: a classifier needs an image and a label')
-  elements = builder.as_data_source(wanted, decoders={'image': tfds.decode.SkipDecoding()})
+    raise ValueError(f'{name} has {", ".join(sorted(features))}: a classifier needs an image and a label')
+  # Masks and the like would be decoded for nothing.
+  images = [known for known, feature in features.items() if isinstance(feature, tfds.features.Image)]
+  decoders = {known: tfds.decode.SkipDecoding() for known in images}
+  elements = builder.as_data_source(wanted, decoders=decoders)
   return TfdsSource(elements, tuple(features['label'].names), wanted)

@@ -1,0 +1,319 @@
+"""Folders and lists of image files: which files, in which order, with which labels; every mistake is told."""
+
+import pickle
+import re
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ctx_flax.data import folders, sources
+
+IMAGE_FOLDER = {
+  'name': 'image_folder',
+  'image_size': 8,
+  'path': '',
+  'train_split': 'train',
+  'test_split': '',
+  'train_list': '',
+  'test_list': '',
+}
+
+
+def settings(root, **changes):
+  return types.SimpleNamespace(**IMAGE_FOLDER | {'path': str(root)} | changes)
+
+
+def write(root, *names):
+  """Files that hold their own names, so that it shows which one was read."""
+  for name in names:
+    file = root / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(name)
+
+
+def contents(source):
+  """[(name, label), ...], as read, not as told."""
+  elements = [source[i] for i in range(len(source))]
+  assert [element['encoded'].decode() for element in elements] == [source.name(i) for i in range(len(source))]
+  return [(element['encoded'].decode(), element['label']) for element in elements]
+
+
+@pytest.fixture
+def tree(tmp_path):
+  write(
+    tmp_path,
+    *('train/dog/1.jpg', 'train/dog/0.jpg', 'train/cat/7.png', 'train/an owl/a b.JPEG'),
+    *('val/dog/5.jpg', 'val/cat/6.jpg'),
+  )
+  return tmp_path
+
+
+# A folder per class.
+
+
+def test_classes_and_files_are_in_the_order_of_their_names(tree):
+  source = folders.image_folder(settings(tree), 'train')
+  assert source.class_names == ('an owl', 'cat', 'dog') and source.num_classes == 3 and len(source) == 4
+  assert contents(source) == [
+    ('train/an owl/a b.JPEG', 0),
+    ('train/cat/7.png', 1),
+    ('train/dog/0.jpg', 2),
+    ('train/dog/1.jpg', 2),
+  ]
+  assert type(source[0]['label']) is int
+
+
+def test_labels_of_the_test_images_are_those_of_training(tree):
+  """Also where the test images lack a class."""
+  source = folders.image_folder(settings(tree), 'test')
+  assert source.class_names == ('an owl', 'cat', 'dog')
+  assert contents(source) == [('val/cat/6.jpg', 1), ('val/dog/5.jpg', 2)]
+
+
+def test_images_in_folders_of_a_class_belong_to_it(tmp_path):
+  write(tmp_path, 'train/cat/b/deep/1.jpg', 'train/cat/a/2.jpg', 'train/cat/c.jpg', 'train/dog/a/1.jpg')
+  assert contents(folders.image_folder(settings(tmp_path), 'train')) == [
+    ('train/cat/a/2.jpg', 0),
+    ('train/cat/b/deep/1.jpg', 0),
+    ('train/cat/c.jpg', 0),
+    ('train/dog/a/1.jpg', 1),
+  ]
+
+
+def test_hidden_and_other_files_are_left_out(tmp_path):
+  """Those that systems and notebooks leave behind, and folders of them; files beside the classes too."""
+  write(
+    tmp_path,
+    *('train/cat/1.jpg', 'train/cat/._1.jpg', 'train/cat/.hidden.png', 'train/cat/labels.txt'),
+    *('train/cat/jpg', 'train/cat/1.jpg.part', 'train/cat/.checkpoints/1.jpg', 'train/cat/a/.thumbs/2/1.jpg'),
+    *('train/.git/1.jpg', 'train/stray.jpg'),
+  )
+  source = folders.image_folder(settings(tmp_path), 'train')
+  assert source.class_names == ('cat',) and contents(source) == [('train/cat/1.jpg', 0)]
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'jpeg', 'png', 'webp', 'bmp', 'tif', 'tiff', 'gif', 'ppm'])
+def test_every_suffix_in_small_and_capital_letters(tmp_path, suffix):
+  write(tmp_path, f'train/cat/a.{suffix}', f'train/cat/b.{suffix.upper()}')
+  assert len(folders.image_folder(settings(tmp_path), 'train')) == 2
+
+
+def test_linked_folders_are_followed(tmp_path):
+  write(tmp_path / 'elsewhere', '1.jpg')
+  (tmp_path / 'train/cat').mkdir(parents=True)
+  (tmp_path / 'train/cat/linked').symlink_to(tmp_path / 'elsewhere')
+  (tmp_path / 'train/dog').symlink_to(tmp_path / 'elsewhere')
+  source = folders.image_folder(settings(tmp_path), 'train')
+  assert [source.name(i) for i in range(2)] == ['train/cat/linked/1.jpg', 'train/dog/1.jpg']
+  assert source[1] == {'encoded': b'1.jpg', 'label': 1}
+
+
+def test_the_test_images_are_in_the_first_folder_that_there_is(tmp_path):
+  write(tmp_path, 'train/cat/1.jpg')
+  for name in ('test', 'val', 'validation'):
+    write(tmp_path, f'{name}/cat/1.jpg')
+    assert contents(folders.image_folder(settings(tmp_path), 'test')) == [(f'{name}/cat/1.jpg', 0)]
+  # Unless one is named.
+  assert folders.image_folder(settings(tmp_path, test_split='test'), 'test').name(0) == 'test/cat/1.jpg'
+
+
+def test_splits_can_have_other_names_and_lie_deeper(tmp_path):
+  write(tmp_path, 'images/learn/cat/1.jpg', 'images/exam/cat/2.jpg')
+  data = settings(tmp_path, train_split='images/learn', test_split='images/exam')
+  for split, name in (('train', 'learn/cat/1.jpg'), ('test', 'exam/cat/2.jpg')):
+    source = folders.image_folder(data, split)
+    assert (len(source), source.name(0)) == (1, name)
+    assert source[0]['encoded'].decode() == f'images/{name}'
+
+
+def test_a_test_class_that_training_lacks_is_named(tree):
+  write(tree, 'val/zebra/1.jpg')
+  with pytest.raises(ValueError, match=r"val holds the class 'zebra', which .*train does not"):
+    folders.image_folder(settings(tree), 'test')
+  folders.image_folder(settings(tree), 'train')
+
+
+@pytest.mark.parametrize(
+  'changes, split, message',
+  [
+    ({'path': ''}, 'train', 'data.path is empty: image_folder needs a folder with train/CLASS'),
+    ({'path': '/no/such/folder'}, 'train', 'data.path is /no/such/folder, which is not a folder'),
+    ({'train_split': 'training'}, 'train', '/training is not a folder; data.train_split names it'),
+    ({'train_split': 'training'}, 'test', '/training is not a folder; data.train_split names it'),
+    ({'test_split': 'testing'}, 'test', '/testing is not a folder; data.test_split names it'),
+  ],
+)
+def test_missing_folders_are_named(tree, changes, split, message):
+  kind = ValueError if changes.get('path') == '' else FileNotFoundError
+  with pytest.raises(kind, match=message):
+    folders.image_folder(settings(tree, **changes), split)
+
+
+def test_missing_test_images_are_told_with_the_names_that_were_tried(tmp_path):
+  write(tmp_path, 'train/cat/1.jpg', 'val')
+  with pytest.raises(FileNotFoundError, match='holds none of validation, val, test: name it with'):
+    folders.image_folder(settings(tmp_path), 'test')
+
+
+def test_splits_without_classes_or_images_are_told(tmp_path):
+  write(tmp_path, 'train/1.jpg')
+  with pytest.raises(ValueError, match='train holds no folders: each class needs one'):
+    folders.image_folder(settings(tmp_path), 'train')
+  write(tmp_path, 'train/cat/readme.txt', 'test/cat/readme.txt')
+  (tmp_path / 'train/dog').mkdir()
+  with pytest.raises(ValueError, match=r'train holds no image files \(\.jpg .*\) in its folders'):
+    folders.image_folder(settings(tmp_path), 'train')
+  write(tmp_path, 'train/cat/1.jpg')
+  with pytest.raises(ValueError, match='test holds no image files'):
+    folders.image_folder(settings(tmp_path), 'test')
+  # A class of its own can be empty.
+  assert folders.image_folder(settings(tmp_path), 'train').class_names == ('cat', 'dog')
+
+
+def test_the_home_folder_can_be_written_short(tree, monkeypatch):
+  monkeypatch.setenv('HOME', str(tree.parent))
+  assert len(folders.image_folder(settings(f'~/{tree.name}'), 'train')) == 4
+
+
+# Lists.
+
+
+@pytest.fixture
+def listed(tmp_path):
+  write(tmp_path, 'a.jpg', 'some where/b c.jpg', 'd.jpg', 'e.jpg')
+  (tmp_path / 'train.txt').write_text('d.jpg 2\n\nsome where/b c.jpg 0\r\n  a.jpg   2  \n')
+  (tmp_path / 'test.txt').write_text('e.jpg 1')
+  return tmp_path
+
+
+def list_settings(root, **changes):
+  lists = {'train_list': str(root / 'train.txt'), 'test_list': str(root / 'test.txt')}
+  return settings(root, name='image_list', **lists | changes)
+
+
+def test_files_and_labels_are_those_of_the_list_in_its_order(listed):
+  """Names may hold blanks; empty lines and blanks around say nothing."""
+  source = folders.image_list(list_settings(listed), 'train')
+  assert contents(source) == [('d.jpg', 2), ('some where/b c.jpg', 0), ('a.jpg', 2)]
+  # The largest label tells how many classes there are, whichever occur.
+  assert source.num_classes == 3 and source.class_names == ('0', '1', '2')
+
+
+def test_lists_may_hold_tabs_and_a_byte_order_mark(listed):
+  listed.joinpath('tabs.txt').write_bytes('\ufeffa b.png\t1\nc.png 0\n'.encode())
+  source = folders.image_list(list_settings(listed, train_list=str(listed / 'tabs.txt')), 'train')
+  assert [source.name(i) for i in (0, 1)] == ['a b.png', 'c.png']
+
+
+def test_a_test_list_has_the_classes_of_training(listed):
+  source = folders.image_list(list_settings(listed), 'test')
+  assert contents(source) == [('e.jpg', 1)] and source.num_classes == 3
+
+
+def test_a_test_label_beyond_the_classes_is_told(listed):
+  (listed / 'test.txt').write_text('e.jpg 1\ne.jpg 3\n')
+  with pytest.raises(ValueError, match=r'test\.txt holds the label 3, but training has 3 classes'):
+    folders.image_list(list_settings(listed), 'test')
+
+
+@pytest.mark.parametrize('line', ['a.jpg', '7', 'a.jpg seven', 'a.jpg -1', 'a.jpg 1.0', '1 a.jpg', 'a.jpg ²'])
+def test_lines_of_another_form_are_told_with_their_numbers(listed, line):
+  (listed / 'train.txt').write_text(f'd.jpg 0\n\n{line}\nd.jpg\n', encoding='utf-8')
+  message = f'train.txt, line 3: expected "NAME LABEL" with a number, found {line!r}'
+  for split in ('train', 'test'):
+    with pytest.raises(ValueError, match=re.escape(message)):
+      folders.image_list(list_settings(listed), split)
+
+
+@pytest.mark.parametrize(
+  'changes, split, kind, message',
+  [
+    ({'train_list': ''}, 'train', ValueError, 'data.train_list is empty: image_list needs a file'),
+    ({'test_list': ''}, 'test', ValueError, 'data.test_list is empty: image_list needs a file'),
+    (
+      {'train_list': '/no/list.txt'},
+      'train',
+      FileNotFoundError,
+      'data.train_list is /no/list.txt, which is not',
+    ),
+    (
+      {'test_list': '/no/list.txt'},
+      'test',
+      FileNotFoundError,
+      'data.test_list is /no/list.txt, which is not',
+    ),
+    ({'path': ''}, 'train', ValueError, 'data.path is empty: image_list needs the folder that the names'),
+    ({'path': '/no/folder'}, 'train', FileNotFoundError, 'data.path is /no/folder, which is not a folder'),
+  ],
+)
+def test_missing_lists_are_named(listed, changes, split, kind, message):
+  data = list_settings(listed, **changes)
+  with pytest.raises(kind, match=message):
+    folders.image_list(data, split)
+  if 'test_list' in changes:
+    folders.image_list(data, 'train')
+
+
+def test_a_list_without_images_is_told(listed):
+  (listed / 'train.txt').write_text('\n \n')
+  with pytest.raises(ValueError, match=r'train\.txt names no images'):
+    folders.image_list(list_settings(listed), 'train')
+
+
+def test_lists_can_be_written_short_too(listed, monkeypatch):
+  monkeypatch.setenv('HOME', str(listed))
+  data = list_settings(listed, train_list='~/train.txt', test_list='~/test.txt')
+  assert (len(folders.image_list(data, 'train')), len(folders.image_list(data, 'test'))) == (3, 1)
+
+
+def test_names_in_any_encoding_are_found(tmp_path):
+  """File names are bytes: one of Latin-1 is no UTF-8."""
+  for name in ('grün.jpg'.encode('latin-1'), 'grün.jpg'.encode(), '絵.jpg'.encode()):
+    (tmp_path / 'train/cat').mkdir(parents=True, exist_ok=True)
+    with open(bytes(tmp_path / 'train/cat') + b'/' + name, 'wb') as file:
+      file.write(name)
+  (tmp_path / 'train.txt').write_bytes('grün.jpg'.encode('latin-1') + b' 0\n' + '絵.jpg 1\n'.encode())
+  source = folders.image_folder(settings(tmp_path), 'train')
+  for i in range(3):
+    assert source[i]['encoded'] in source.name(i).encode(errors='surrogateescape')
+  source = folders.image_list(list_settings(tmp_path, path=str(tmp_path / 'train/cat')), 'train')
+  assert [source[i]['encoded'] for i in range(2)] == ['grün.jpg'.encode('latin-1'), '絵.jpg'.encode()]
+
+
+# The source.
+
+
+def test_both_are_sources_by_name(tree, listed):
+  assert len(sources.open_source(settings(tree), 'train')) == 4
+  assert len(sources.open_source(list_settings(listed), 'train')) == 3
+
+
+def test_a_source_reads_the_bytes_of_a_file(tmp_path):
+  Image.new('RGB', (4, 3), (10, 20, 30)).save(tmp_path / 'a.png')
+  source = folders.FileSource(tmp_path, ['a.png'], [1], ['x', 'y'])
+  assert source[0] == {'encoded': (tmp_path / 'a.png').read_bytes(), 'label': 1}
+  assert source[np.int64(0)]['label'] == 1  # as batches count
+
+
+def test_a_file_that_vanished_is_an_os_error(tree):
+  source = folders.image_folder(settings(tree), 'train')
+  (tree / 'train/cat/7.png').unlink()
+  with pytest.raises(OSError):
+    source[1]
+  assert source.name(1) == 'train/cat/7.png' and source[2]['label'] == 2
+
+
+def test_a_pickled_source_is_as_large_as_its_names(tree):
+  """A million names go to every worker process: their bytes, and a dozen for each one's end and label."""
+  names = [f'train/class{i % 1000:04}/image{i:08}.jpg' for i in range(20_000)]
+  source = folders.FileSource('/somewhere', names, [i % 1000 for i in range(20_000)], map(str, range(1000)))
+  sent = pickle.dumps(source)
+  assert len(sent) < sum(map(len, names)) + 12 * len(names) + 20_000
+  received = pickle.loads(sent)
+  assert [received.name(i) for i in (0, 1, 777, 19_999)] == [names[i] for i in (0, 1, 777, 19_999)]
+  assert (len(received), received.num_classes, received.class_names[999]) == (20_000, 1000, '999')
+  # And one of files that exist reads them.
+  small = folders.image_folder(settings(tree), 'train')
+  assert contents(pickle.loads(pickle.dumps(small))) == contents(small)
