@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back, the newest few stay, and what does not fit is refused."""
 
 import resource
+import shutil
 
 import flax.struct
 import jax
@@ -113,6 +114,22 @@ def test_what_cannot_be_written_is_told_and_the_one_before_stays(tmp_path):
   with Checkpoints(tmp_path) as checkpoints:
     assert checkpoints.steps() == [1]
     assert_equal(checkpoints.restore(1, trees()), trees(1))
+
+
+def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, trees(1))
+    checkpoints.wait()
+    needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(trees(2)))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage._replace(free=needed - 1))
+    message = f'checkpoint 2 could not be written: No space left on device: it takes up to {needed} bytes'
+    with pytest.raises(SaveError, match=message):
+      checkpoints.save(2, trees(2))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage._replace(free=needed))
+    assert checkpoints.steps() == [1]
+    checkpoints.save(2, trees(2))
+  assert {path.name for path in tmp_path.iterdir()} == {'2'}
 
 
 def test_a_half_written_one_is_ignored_and_replaced(tmp_path):

@@ -157,7 +157,9 @@ def _print(found, config, train_source, test_source, per_epoch):
   devices, parts = jax.device_count(), config.train.accumulation
   rows = config.train.batch_size // devices // parts
   memory = rich.table.Table(
-    'memory of a device', 'MiB', title=f'{parts} x {rows} images on {devices} devices'
+    'memory of a device',
+    'MiB',
+    title=f'{parts} x {rows} images on {devices} {"device" if devices == 1 else "devices"}',
   )
   for name, size in found['memory'].items():
     memory.add_row(name, f'{size / MEBIBYTE:,.1f}')

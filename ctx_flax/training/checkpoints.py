@@ -8,9 +8,11 @@ import contextlib
 import errno
 import os
 import pathlib
+import shutil
 
 import flax.serialization
 import flax.traverse_util
+import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
@@ -112,9 +114,20 @@ class Checkpoints:
     arrays = {name: _nested(_flat(tree, np.asarray)) for name, tree in trees.items()}
     metrics = None if accuracy is None else {'accuracy': float(accuracy)}
     self._step = step
+    self._check_space(arrays)
     with self._saving():
       self._writing = self._manager.save_checkpointables_async(
         step, arrays, force=True, overwrite=True, metrics=metrics
+      )
+
+  def _check_space(self, arrays):
+    # orbax notices a full disk too, but buries that in pages of what its threads print.
+    size = sum(leaf.nbytes for tree in arrays.values() for leaf in jax.tree.leaves(tree))
+    free = shutil.disk_usage(self.folder).free
+    if free < size:
+      raise SaveError(
+        f'checkpoint {self._step} could not be written: {NO_SPACE}: it takes up to {size:,} bytes, '
+        f'{free:,} are free'
       )
 
   def restore(self, step, trees):

@@ -77,8 +77,9 @@ def train(config, workdir):
     Progress(last, start, active=first) as progress,
     stopping_signal() as received,
   ):
+    devices = 'device' if jax.device_count() == 1 else 'devices'
     progress.note(
-      f'{config.model.name}, {count(state.params):,} parameters, {jax.device_count()} devices: {workdir}'
+      f'{config.model.name}, {count(state.params):,} parameters, {jax.device_count()} {devices}: {workdir}'
     )
     if start:
       progress.note(f'resumed at step {start}')
