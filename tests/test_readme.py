@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import runpy
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from ctx_flax.models import create_model
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = (ROOT / 'README.md').read_text()
+DOCS = sorted(ROOT.glob('docs/*.md'))
+ALL = '\n'.join([TEXT, *(path.read_text() for path in DOCS)])
 
 
 def test_the_two_commands_stand_at_the_top():
@@ -52,8 +55,29 @@ def test_table_of_networks():
   assert seen == set(PARAMETERS)
 
 
+def test_recipes_variants_and_fields_exist():
+  """Everywhere in the documentation: configs/NAME.py[:VARIANT], NAME.py:VARIANT and config.FIELD=."""
+  named = set(re.findall(r'(?:configs/)?(\w+)\.py((?::[\w.,=]+)?)(?=[\s`)])', ALL))
+  recipes = {(name, argument) for name, argument in named if (ROOT / 'configs' / f'{name}.py').exists()}
+  assert {('convnext_t', ':wd=0.05'), ('digits', ''), ('resnet50', ':smoothing=0.1')} <= recipes
+  for name, argument in recipes:
+    recipe = runpy.run_path(str(ROOT / 'configs' / f'{name}.py'))['get_config']
+    if argument.strip(':') != 'VARIANT' and name != 'saved':
+      recipe(argument.strip(':'))
+  config = runpy.run_path(str(ROOT / 'configs' / 'default.py'))['get_config']()
+  fields = set(re.findall(r'--config\.([a-z_.]+)=', ALL))
+  fields |= set(re.findall(r'`((?:train|model|data|eval|loss|optimizer|check)\.[a-z_]+)(?:=\S+)?`', ALL))
+  assert len(fields) > 15
+  for field in fields:
+    group = config
+    for name in field.split('.'):
+      assert name in group, f'{field} is not a field of configs/default.py'
+      group = group[name]
+
+
 def test_linked_files_exist():
-  for target in re.findall(r'\]\((?!http)(.*?)\)', TEXT):
-    assert (ROOT / target).exists(), target
+  for page in (ROOT / 'README.md', *DOCS):
+    for target in re.findall(r'\]\((?!http)(.*?)\)', page.read_text()):
+      assert (page.parent / target).exists(), target
   for room in re.findall(r'^\| `((?:ctx_flax/|configs|main|tests)\S*?)` \|', TEXT, re.MULTILINE):
     assert (ROOT / room).exists(), room

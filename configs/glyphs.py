@@ -1,0 +1,16 @@
+"""Contextual ConvNeXt on 200 characters: 20,000 images in sans-serif fonts to train, 4,000 in serif ones to
+test, drawn here at 32x32.
+
+python main.py --config=configs/glyphs.py         the contextual network
+python main.py --config=configs/glyphs.py:plain   the plain one under the same budget
+Variants: those of patches.py.
+"""
+
+from configs import default, patches
+
+
+def get_config(argument=''):
+  config = patches.recipe('glyphs', classes=200)
+  config.data.mean = (0.5,)
+  config.data.std = (0.25,)
+  return default.with_variants(config, argument, patches.VARIANTS)
