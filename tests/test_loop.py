@@ -1,16 +1,19 @@
 """Whole runs in a few steps: resuming bit for bit, stopping, and what a run leaves behind."""
 
+import contextlib
 import json
 import signal
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs import digits
 from ctx_flax.data import pipeline
-from ctx_flax.training import loop, parallel, run_folder
+from ctx_flax.training import evaluation, loop, parallel, run_folder
 from ctx_flax.training.checkpoints import Checkpoints
+from ctx_flax.training.halt import Halt
 
 STEPS = 6
 
@@ -52,7 +55,8 @@ def steps_of(workdir):
 
 def metric_lines(workdir):
   lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  return [{name: value for name, value in line.items() if name != 'images_per_second'} for line in lines]
+  timed = 'images_per_second', 'data/wait_share'
+  return [{name: value for name, value in line.items() if name not in timed} for line in lines]
 
 
 def contents(workdir):
@@ -60,14 +64,15 @@ def contents(workdir):
 
 
 def on_batch(monkeypatch, number, action):
-  """Calls action(batch) when the batch of step `number` is fetched."""
+  """Calls action(batch) when the batch of step `number` is fetched, if data.prefetch is 0: not earlier."""
   original = pipeline.train_batches
 
-  def train_batches(source, config, start=0):
-    for step, batch in enumerate(original(source, config, start), start + 1):
-      if step == number:
-        batch = action(batch) or batch
-      yield batch
+  def train_batches(source, config, start=0, process=0, processes=1):
+    with contextlib.closing(original(source, config, start, process, processes)) as batches:
+      for step, batch in enumerate(batches, start + 1):
+        if step == number:
+          batch = action(batch) or batch
+        yield batch
 
   monkeypatch.setattr(pipeline, 'train_batches', train_batches)
 
@@ -85,14 +90,16 @@ def test_a_run_leaves_its_config_metrics_and_checkpoints(whole, config):
 
 @pytest.mark.parametrize('end', ['signal', 'crash'])
 def test_interrupted_and_resumed_is_uninterrupted(whole, config, tmp_path, monkeypatch, end):
-  """SIGTERM saves where it is (step 3, of no interval); a crash in step 6 goes back to the save of step 4."""
+  """SIGTERM saves where it is (step 3, of no interval); a crash in step 6 goes back to the save of step 4.
+
+  The rest may be done with other threads and worker processes.
+  """
+  config.data.update(prefetch=0, threads=0)
   before = signal.getsignal(signal.SIGTERM)
   with monkeypatch.context() as patch:
     if end == 'signal':
       on_batch(patch, 3, lambda _: signal.raise_signal(signal.SIGTERM))
-      with pytest.raises(
-        loop.Halt, match=r'stopped by SIGTERM at step 3, saved in .*same command'
-      ) as stopped:
+      with pytest.raises(Halt, match=r'stopped by SIGTERM at step 3, saved in .*same command') as stopped:
         loop.train(config, tmp_path)
       assert stopped.value.status == 128 + signal.SIGTERM
       assert steps_of(tmp_path) == [2, 3]
@@ -103,6 +110,7 @@ def test_interrupted_and_resumed_is_uninterrupted(whole, config, tmp_path, monke
       assert steps_of(tmp_path) == [2, 4]
   assert signal.getsignal(signal.SIGTERM) is before
 
+  config.data.update(prefetch=2, threads=1, workers=int(end == 'signal'))
   results = loop.train(config, tmp_path)
   workdir, expected_results = whole
   assert results == expected_results
@@ -133,7 +141,7 @@ def test_another_config_in_the_folder_is_refused(whole, config):
   config.optimizer.learning_rate = 0.5
   config.model.class_counts = (9, 8, 7)
   config.data.threads = 0
-  with pytest.raises(loop.Halt) as refused:
+  with pytest.raises(Halt) as refused:
     loop.train(config, workdir)
   message = str(refused.value)
   assert 'optimizer.learning_rate is 0.002 there and 0.5 here' in message
@@ -156,7 +164,7 @@ def test_loss_that_is_not_finite_names_the_step(config, tmp_path, monkeypatch):
 
   config.train.checkpoint_every = 3
   on_batch(monkeypatch, 5, spoil)
-  with pytest.raises(loop.Halt, match='the loss of step 5 is not finite') as stopped:
+  with pytest.raises(Halt, match='the loss of step 5 is not finite') as stopped:
     loop.train(config, tmp_path)
   assert stopped.value.status == 1
   assert steps_of(tmp_path) == [3]
@@ -167,8 +175,8 @@ def test_a_state_that_is_not_finite_is_not_saved(config, tmp_path, monkeypatch):
   """The loss of a step is that before its update: a bad gradient shows in the weights first."""
   original = parallel.pmap_train_step
 
-  def spoiling(step):
-    step = original(step)
+  def spoiling(step, devices=None):
+    step = original(step, devices)
 
     def run(state, batch):
       state, metrics = step(state, batch)
@@ -178,9 +186,66 @@ def test_a_state_that_is_not_finite_is_not_saved(config, tmp_path, monkeypatch):
 
   monkeypatch.setattr(parallel, 'pmap_train_step', spoiling)
   config.train.checkpoint_every = 1
-  with pytest.raises(loop.Halt, match=r"after step 1 .*\['params'\].* is not finite and was not saved"):
+  with pytest.raises(Halt, match=r"after step 1 .*\['params'\].* is not finite and was not saved"):
     loop.train(config, tmp_path)
   assert steps_of(tmp_path) == []
+
+
+def test_a_step_that_is_not_finite_can_be_skipped(config, tmp_path, monkeypatch, capsys):
+  config.train.update(on_nan='skip', log_every=2)
+  with monkeypatch.context() as patch:
+    on_batch(patch, 5, lambda batch: batch | {'image': batch['image'] * np.nan})
+    loop.train(config, tmp_path / 'one')
+  assert [line['train/skipped'] for line in metric_lines(tmp_path / 'one')] == [0, 0, 1]
+  assert '1 skipped' in capsys.readouterr().out
+  checkpoint = raw_checkpoint(tmp_path / 'one', STEPS)
+  assert all(np.isfinite(leaf).all() for leaf in checkpoint.values())
+  taken = {int(leaf) for name, leaf in checkpoint.items() if name.endswith("['count']")}
+  assert taken == {STEPS - 1} and checkpoint["['optimizer']['step']"] == STEPS
+
+  config.train.log_every = 1
+  on_batch(monkeypatch, 3, lambda batch: batch | {'image': batch['image'] * np.nan})
+  with pytest.raises(Halt, match='every step from 3 to 3 was skipped') as stopped:
+    loop.train(config, tmp_path / 'all')
+  assert stopped.value.status == 1 and steps_of(tmp_path / 'all') == [2]
+
+
+def test_an_unreadable_image_can_be_an_error(config, jpeg_folder, tmp_path):
+  config.model.update(name='convnext_mini', num_classes=0, dims=(8, 8, 8, 8))
+  config.data.update(name='image_folder', path=str(jpeg_folder), on_bad_image='error')
+  with pytest.raises(Halt, match=r'train/class05/005\.jpg cannot be read: .*skip goes on without it') as told:
+    loop.train(config, tmp_path)
+  assert told.value.status == 2
+  config.data.on_bad_image = 'skip'
+  loop.train(config, tmp_path / 'other')
+  config.data.on_bad_image = 'error'
+  with pytest.raises(Halt, match=r'validation/class05/005\.jpg cannot be read'):
+    evaluation.evaluate(config, tmp_path / 'other')
+
+
+def test_the_first_batch_is_drawn(whole):
+  """16 images of 32 px, enlarged to 128 px, in four columns, each with a line below it."""
+  with Image.open(whole[0] / 'augmented.png') as image:
+    assert image.size == (4 * 132 + 4, 4 * 148 + 4)
+
+
+def test_the_best_checkpoint_stays_beside_the_newest(config, tmp_path):
+  config.train.update(eval_every=1, checkpoint_every=0, keep_checkpoints=1)
+  loop.train(config, tmp_path)
+  accuracy = [line['test/EMA/accuracy'] for line in metric_lines(tmp_path)]
+  best = accuracy.index(max(accuracy)) + 1
+  with Checkpoints(tmp_path / 'checkpoints', read_only=True) as checkpoints:
+    assert checkpoints.best()[1] == pytest.approx(max(accuracy))
+    assert set(checkpoints.steps()) <= {best, STEPS} | {checkpoints.best()[0]}
+  config.eval.update(checkpoint='best', weights='EMA')
+  results = evaluation.evaluate(config, tmp_path)
+  assert results.keys() == {'EMA'} and results['EMA']['accuracy'] == pytest.approx(max(accuracy))
+
+
+def test_checkpoints_by_time(config, tmp_path):
+  config.train.update(checkpoint_every=0, keep_checkpoints=10, keep_best=False, checkpoint_minutes=1e-9)
+  loop.train(config, tmp_path)
+  assert steps_of(tmp_path) == [1, 2, 3, 4, 5, 6]
 
 
 def test_metrics_are_fetched_only_when_they_are_logged(config, tmp_path, monkeypatch):
@@ -208,7 +273,7 @@ def test_lines_hold_all_steps_since_the_line_before(whole, config, tmp_path):
 
 def test_evaluate_gives_what_training_gave(whole, config, capsys):
   workdir, results = whole
-  assert loop.evaluate(config, workdir) == results
+  assert evaluation.evaluate(config, workdir) == results
   written = capsys.readouterr().out
   for weights in ('raw', 'EMA'):
     assert f'{100 * results[weights]["accuracy4"]:.2f} %' in written
@@ -220,7 +285,7 @@ def test_evaluation_counts_every_image_once(whole, config):
   workdir, results = whole
   config.eval.batch_size = 56
   config.optimizer.clip_norm = 1.0
-  other = loop.evaluate(config, workdir)
+  other = evaluation.evaluate(config, workdir)
   for weights in results:
     assert other[weights].keys() == results[weights].keys()
     for name, value in results[weights].items():
@@ -233,14 +298,12 @@ def test_evaluation_counts_every_image_once(whole, config):
 def test_a_checkpoint_that_does_not_fit_is_refused(whole, config, tmp_path):
   config.model.embed_dim = 16
   before = contents(whole[0])
-  with pytest.raises(
-    loop.Halt, match=r'checkpoint that does not fit: .*\(10, 32\) float32 instead of'
-  ) as refused:
-    loop.evaluate(config, whole[0])
+  with pytest.raises(Halt, match=r'checkpoint that does not fit: .*\(10, 32\) float32 instead of') as refused:
+    evaluation.evaluate(config, whole[0])
   assert refused.value.status == 2
   assert contents(whole[0]) == before
-  with pytest.raises(loop.Halt, match='no checkpoint'):
-    loop.evaluate(config, tmp_path)
+  with pytest.raises(Halt, match='no checkpoint'):
+    evaluation.evaluate(config, tmp_path)
 
 
 def test_without_averaging_there_are_raw_weights_only(config, tmp_path):
@@ -248,7 +311,7 @@ def test_without_averaging_there_are_raw_weights_only(config, tmp_path):
   config.train.update(steps=1, ema_decay=0.0)
   results = loop.train(config, tmp_path)
   assert results.keys() == {'raw'} and 'accuracy4' in results['raw'] and 'accuracy1' not in results['raw']
-  assert loop.evaluate(config, tmp_path) == results
+  assert evaluation.evaluate(config, tmp_path) == results
 
 
 def test_batchnorm_models_train_too(config, tmp_path):

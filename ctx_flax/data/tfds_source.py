@@ -48,6 +48,8 @@ def tfds_source(data, split):
     builder = tfds.builder(name, data_dir=os.path.expanduser(data.path) or None)
   except tfds.core.registered.DatasetNotFoundError as error:
     raise ValueError(f'data.name is {data.name}: tensorflow_datasets has no such data set') from error
+  except ModuleNotFoundError as error:  # some sets' own code needs more than tensorflow_datasets
+    raise ValueError(f'data.name is {data.name}: it needs {error.name}, which is not installed') from error
   splits = dict(builder.info.splits or {})
   if not splits:
     where = f' --data_dir={data.path}' if data.path else ''

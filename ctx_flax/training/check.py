@@ -144,7 +144,7 @@ def corners(config, model, rate, per_epoch, last):
 
 
 def _bytes(tree):
-  return sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
+  return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _print(found, config, train_source, test_source, per_epoch):

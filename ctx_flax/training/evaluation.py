@@ -11,7 +11,7 @@ from ctx_flax.training import metrics, optimizer, parallel, setup
 from ctx_flax.training import step as steps
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.feed import BadImages, Feed
-from ctx_flax.training.halt import bad_input
+from ctx_flax.training.halt import bad_data, bad_input
 from ctx_flax.training.logging import Progress, percent_by_stage, results_table
 
 WEIGHTS = ('all', 'raw', 'EMA')  # what config.eval.weights may be
@@ -29,7 +29,8 @@ def evaluate(config, workdir):
     {'raw': {name: float}, 'EMA': {name: float}}, of which eval.weights may leave one out.
 
   Raises:
-    Halt: wrong input, no such checkpoint, or one that does not fit the model (status 2).
+    Halt: wrong input, no such checkpoint, one that does not fit the model, or an image that cannot be read
+      where that is an error (status 2).
   """
   workdir = pathlib.Path(workdir)
   with bad_input():
@@ -41,7 +42,7 @@ def evaluate(config, workdir):
     weights = weights_of(state, config.eval.weights)
   eval_step = parallel.pmap_eval_step(steps.make_eval_step(model))
   first = jax.process_index() == 0
-  with Progress(last=0, start=0, active=first) as progress:
+  with bad_data(), Progress(last=0, start=0, active=first) as progress:
     bad = bad_test_images(source, config, progress.warn)
     results = test(weights, eval_step, source, config, bad)
   if first:

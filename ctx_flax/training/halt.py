@@ -3,6 +3,8 @@
 import contextlib
 import signal
 
+from ctx_flax.data.decode import BadImage
+
 
 class Halt(Exception):
   """A run that ends early for a reason to be read: one line, and the exit status of the program."""
@@ -18,6 +20,15 @@ def bad_input():
   try:
     yield
   except (ValueError, OSError) as error:
+    raise Halt(' '.join(str(error).split()), 2) from error
+
+
+@contextlib.contextmanager
+def bad_data():
+  """Turns an image that cannot be read, where that is an error, into a Halt."""
+  try:
+    yield
+  except BadImage as error:
     raise Halt(' '.join(str(error).split()), 2) from error
 
 

@@ -15,7 +15,7 @@ from ctx_flax.training import step as steps
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.evaluation import accuracies, as_trees, weights_of
 from ctx_flax.training.feed import BadImages, Clock, Feed
-from ctx_flax.training.halt import Halt, bad_input, failed_writes, stopping_signal
+from ctx_flax.training.halt import Halt, bad_data, bad_input, failed_writes, stopping_signal
 from ctx_flax.training.logging import MetricLog, Progress
 
 GRID = 64  # images of the picture of augmented ones
@@ -35,9 +35,9 @@ def train(config, workdir):
     it is off.
 
   Raises:
-    Halt: the input is wrong (status 2; nothing was touched), SIGINT or SIGTERM came (128 + its number; the
-      state is saved), or the loss or the state is not finite or could not be written (1; the last good
-      checkpoint stays).
+    Halt: the input is wrong (status 2; nothing was touched), an image cannot be read where that is an error
+      (2), SIGINT or SIGTERM came (128 + its number; the state is saved), or the loss or the state is not finite or
+      could not be written (1; the last good checkpoint stays).
   """
   workdir = pathlib.Path(workdir)
   process, processes = jax.process_index(), jax.process_count()
@@ -71,6 +71,7 @@ def train(config, workdir):
   results = {}
   pending = []  # metrics of the steps since the last look, still on the device
   with (
+    bad_data(),
     failed_writes(workdir),
     checkpoints,
     MetricLog(workdir, start, active=first) as log,

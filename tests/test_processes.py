@@ -1,0 +1,59 @@
+"""Two processes of two devices each are one process of four."""
+
+import contextlib
+import json
+import socket
+
+import jax
+import numpy as np
+from program import start
+from test_recipes import RESNET_TINY, TINY
+
+from ctx_flax.training.checkpoints import Checkpoints
+
+# A large eps keeps Adam's first steps from being the sign of gradients that are rounding alone.
+ARGUMENTS = *TINY, *RESNET_TINY, '--config.optimizer.eps=0.01', '--config.train.ema_decay=0.5'
+
+
+def arrays(workdir):
+  with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
+    trees = checkpoints._manager.load_checkpointables(4)
+  return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(trees)}
+
+
+def measured(workdir):
+  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  timed = 'images_per_second', 'data/wait_share'
+  return [{name: value for name, value in line.items() if name not in timed} for line in lines]
+
+
+def test_the_number_of_processes_does_not_matter(jpeg_folder, tmp_path):
+  """BatchNorm over all, a selection that counts another number of images on each, an uneven test set."""
+  recipe = '--config=configs/resnet50.py:folder,float32', f'--config.data.path={jpeg_folder}'
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  joined = f'--coordinator_address=localhost:{port}', '--num_processes=2', f'--workdir={tmp_path / "two"}'
+  two = [start(*recipe, *ARGUMENTS, *joined, f'--process_id={i}', devices=2) for i in (0, 1)]
+  with contextlib.ExitStack() as stack:
+    for process in two:
+      stack.callback(process.kill)
+    ended = [process.communicate() for process in two]
+  one = start(*recipe, *ARGUMENTS, f'--workdir={tmp_path / "one"}', devices=4)
+  written, errors = one.communicate()
+  assert [(one.returncode, errors), *((p.returncode, e) for p, (_, e) in zip(two, ended, strict=True))] == [
+    (0, '')
+  ] * 3
+  # The first process tells; the other one only what it alone has seen.
+  assert ended[0][0].splitlines()[-1].split(';')[0] == written.splitlines()[-1].split(';')[0]
+  assert all(line.startswith(('unreadable image', '[Gloo]')) for line in ended[1][0].splitlines())
+  assert len(list((tmp_path / 'two' / 'events').iterdir())) == 1
+
+  expected, found = arrays(tmp_path / 'one'), arrays(tmp_path / 'two')
+  assert expected.keys() == found.keys() and any('batch_stats' in name for name in expected)
+  for name in expected:
+    np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+  for alone, together in zip(measured(tmp_path / 'one'), measured(tmp_path / 'two'), strict=True):
+    assert alone.keys() == together.keys()
+    for name, value in alone.items():
+      np.testing.assert_allclose(together[name], value, rtol=1e-5, atol=1e-5, err_msg=name)

@@ -1,0 +1,98 @@
+"""The table of sources: names, splits, and what each of them promises."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import default
+from ctx_flax.data import sources
+
+
+@pytest.fixture
+def data(tmp_path):
+  """Small sources of every kind that needs no download."""
+  data = default.get_config().data
+  data.update(classes=7, images_per_class=5, image_size=16, path=str(tmp_path))
+  lines = []
+  for folder in ('train/a', 'train/b', 'val/a', 'val/b'):
+    (tmp_path / folder).mkdir(parents=True)
+    for i in range(2):
+      Image.new('RGB', (9, 8), (20 * len(lines), 0, i)).save(tmp_path / folder / f'{i}.png')
+      lines.append(f'{folder}/{i}.png {int(folder[-1] == "b")}\n')
+  for split, part in (('train', lines[:4]), ('test', lines[4:])):
+    (tmp_path / f'{split}.txt').write_text(''.join(part))
+    data[f'{split}_list'] = str(tmp_path / f'{split}.txt')
+  return data
+
+
+@pytest.mark.parametrize('split', sources.SPLITS)
+@pytest.mark.parametrize('name', sources.SOURCES)
+def test_every_source_keeps_its_promises(data, name, split):
+  """Random access in one order, labels below num_classes, and the same after pickling as workers get it."""
+  data.name = name
+  source = sources.open_source(data, split)
+  assert len(source.class_names) == source.num_classes > 1
+  assert len(set(source.class_names)) == source.num_classes
+  assert all(isinstance(class_name, str) for class_name in source.class_names)
+  copy = pickle.loads(pickle.dumps(source))
+  assert len(copy) == len(source) and copy.class_names == source.class_names
+  indices = [*range(min(len(source), 8)), len(source) - 1]
+  for index in reversed(indices):
+    element, again = source[index], copy[index]
+    assert element.keys() == again.keys() and len(element) == 2
+    assert type(element['label']) is int and 0 <= element['label'] < source.num_classes
+    assert element['label'] == again['label']
+    assert source.name(index) == copy.name(index)
+    if 'encoded' in element:
+      assert element['encoded'] == again['encoded']
+    else:
+      assert element['image'].dtype == np.uint8 and element['image'].ndim == 3
+      np.testing.assert_array_equal(element['image'], again['image'], strict=True)
+  assert len({source.name(index) for index in range(len(source))}) == len(source)
+
+
+@pytest.mark.parametrize('name', sources.SOURCES)
+def test_a_source_is_small_enough_to_be_sent_to_workers(data, name):
+  """The digits are 1,437 images; of the others the list, not the images, is sent."""
+  data.name = name
+  size = len(pickle.dumps(sources.open_source(data, 'train')))
+  assert size < (1437 * 16 * 16 + 20_000 if name == 'digits' else 2_000)
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    ('digit', "unknown data.name 'digit', did you mean 'digits'\\?; known: digits, glyphs, image_folder, im"),
+    ('imagefolder', "did you mean 'image_folder'"),
+    ('imagenet', "unknown data.name 'imagenet'"),
+    ('xyz', "unknown data.name 'xyz'; known: digits, glyphs, .*, patches and tfds:BUILDER"),
+    ('', "unknown data.name ''; known: "),
+    ('Glyphs', "did you mean 'glyphs'"),
+  ],
+)
+def test_an_unknown_name_is_told_with_the_nearest(data, name, message):
+  data.name = name
+  with pytest.raises(ValueError, match=message):
+    sources.open_source(data, 'train')
+
+
+@pytest.mark.parametrize('split', ['validation', 'Train', ''])
+def test_a_wrong_split_is_named(data, split):
+  with pytest.raises(ValueError, match=f"split must be one of .'train', 'test'., but is '{split}'"):
+    sources.open_source(data, split)
+
+
+@pytest.mark.parametrize('name', [*sources.SOURCES, 'tfds:imagenet2012'])
+def test_images_without_pixels_are_refused(data, name):
+  data.update(name=name, image_size=0)
+  with pytest.raises(ValueError, match=r'data\.image_size must be 1 or more, but is 0'):
+    sources.open_source(data, 'train')
+
+
+def test_tfds_has_a_prefix(data):
+  data.name = 'tfds:mnist'
+  with pytest.raises(FileNotFoundError, match=f'mnist is not prepared in {data.path}{os.sep}mnist'):
+    sources.open_source(data, 'test')
