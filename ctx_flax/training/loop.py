@@ -36,8 +36,8 @@ def train(config, workdir):
 
   Raises:
     Halt: the input is wrong (status 2; nothing was touched), an image cannot be read where that is an error
-      (2), SIGINT or SIGTERM came (128 + its number; the state is saved), or the loss or the state is not finite
-      or could not be written (1; the last good checkpoint stays).
+      (2), SIGINT or SIGTERM came (128 + its number; the state is saved), or the loss or the state is not
+      finite or could not be written (1; the last good checkpoint stays).
   """
   workdir = pathlib.Path(workdir)
   process, processes = jax.process_index(), jax.process_count()
