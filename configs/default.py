@@ -17,6 +17,9 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   # environment variable JAX_COMPILATION_CACHE_DIR goes before it.
   config.compilation_cache = '~/.cache/ctx_flax'
 
+  # Trace steps 10 to 20 of each start into WORKDIR/profile, for TensorBoard and Perfetto.
+  config.profile = False
+
   config.model = model = ml_collections.ConfigDict()  # keywords of ctx_flax.models.create_model
   # Where a family lacks a field, as ResNet lacks stochastic depth, another value than this one is an error.
   model.name = 'ctx_convnext_t'  # a name of ctx_flax.models.MODELS

@@ -1,5 +1,6 @@
 """Settings that hold for the whole suite, and the two optional folders of golden values."""
 
+import gc
 import os
 import pathlib
 import tempfile
@@ -22,6 +23,15 @@ CACHE = os.environ.setdefault(
 )
 jax.config.update('jax_compilation_cache_dir', CACHE)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def forget_programs():
+  """Frees what a file has compiled: each program takes pieces of a process's limited number of mappings, and
+  a process that has none left crashes."""
+  yield
+  jax.clear_caches()
+  gc.collect()
 
 
 def _folder(variable):

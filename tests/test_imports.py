@@ -20,11 +20,24 @@ ALLOWED = {
     'ctx_flax.training',
   },
   'configs': {'configs'},
+  'benchmarks': {
+    'benchmarks',
+    'configs',
+    'ctx_flax.ops',
+    'ctx_flax.models',
+    'ctx_flax.data',
+    'ctx_flax.training',
+  },
   'main': {'ctx_flax.training', 'configs'},
 }
 FILES = sorted(
   path.relative_to(ROOT)
-  for path in [*ROOT.glob('ctx_flax/*/*.py'), *ROOT.glob('configs/*.py'), ROOT / 'main.py']
+  for path in [
+    *ROOT.glob('ctx_flax/*/*.py'),
+    *ROOT.glob('configs/*.py'),
+    *ROOT.glob('benchmarks/*.py'),
+    ROOT / 'main.py',
+  ]
 )
 
 
@@ -47,7 +60,11 @@ def room(name):
 def test_imports_go_one_way(path):
   own = room('.'.join(path.with_suffix('').parts))
   assert own in ALLOWED, f'{path} is in a room that this test does not know'
-  ours = {room(name) for name in imported(path) if name.split('.')[0] in ('ctx_flax', 'configs', 'main')}
+  ours = {
+    room(name)
+    for name in imported(path)
+    if name.split('.')[0] in ('ctx_flax', 'configs', 'benchmarks', 'main')
+  }
   assert ours <= ALLOWED[own], f'{path} imports {sorted(ours - ALLOWED[own])}'
 
 

@@ -17,6 +17,7 @@ from ctx_flax.training.evaluation import accuracies, as_trees, weights_of
 from ctx_flax.training.feed import BadImages, Clock, Feed
 from ctx_flax.training.halt import Halt, bad_data, bad_input, failed_writes, stopping_signal
 from ctx_flax.training.logging import MetricLog, Progress
+from ctx_flax.training.profile import Profile
 
 GRID = 64  # images of the picture of augmented ones
 
@@ -76,6 +77,7 @@ def train(config, workdir):
     checkpoints,
     MetricLog(workdir, start, active=first) as log,
     Progress(last, start, active=first) as progress,
+    Profile(workdir / 'profile', start, active=config.profile and first) as profile,
     stopping_signal() as received,
   ):
     devices = 'device' if jax.device_count() == 1 else 'devices'
@@ -93,8 +95,10 @@ def train(config, workdir):
       clock = Clock(feed, config.train.batch_size, last - start)
       saved = time.monotonic()
       for step in range(start + 1, last + 1):
+        profile.before(step)
         state, of_step = train_step(state, next(feed))
         pending.append(of_step)
+        profile.after(step, of_step)
         clock.tick()
         if step == start + 1:
           jax.block_until_ready(of_step)

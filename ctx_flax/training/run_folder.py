@@ -9,6 +9,7 @@ import pathlib
 FREE_FIELDS = (
   *(
     'compilation_cache',
+    'profile',
     'model.remat',
     'check.compile',
     'eval.batch_size',

@@ -1,0 +1,140 @@
+"""The benchmark programs at tiny sizes: what they count, compare and write; never how long anything takes."""
+
+import json
+import socket
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import __main__ as program
+from benchmarks import input as input_pipeline
+from benchmarks import machine, measure, models, ops, train
+from configs import convnext_t
+from ctx_flax.ops import contextual_conv, contextual_depthwise_conv, depthwise_conv
+
+PEAK = machine.Peak(1e12, 1e11, 'given')
+SETTINGS = program.Settings(batch=2, image_size=32, dtype='float32', rounds=2, peak=PEAK)
+
+
+def test_candidates_take_turns():
+  """A slow one is called once in a round, others so often that the clock can tell; ratios are by round."""
+  calls = []
+  seconds = measure.take_turns(
+    {'a': lambda: calls.append('a'), 'b': lambda: calls.append('b')}, rounds=3, least_seconds=0.0
+  )
+  assert ''.join(calls) == 'aabb' + 'ab' * 3
+  assert {name: len(of) for name, of in seconds.items()} == {'a': 3, 'b': 3}
+  assert measure.ratio([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]) == 3.0
+
+
+def test_work_by_hand():
+  """Two images of 4 x 4 with 3 channels under 7 x 7 taps."""
+  samples = 2 * 16 * 49 * 3
+  assert ops.work(depthwise_conv, 2, 4, 3, 7, 4) == (2 * samples, 2 * 2 * 16 * 3 * 4)
+  flops, traffic = ops.work(contextual_depthwise_conv, 2, 4, 3, 7, 4)
+  assert flops == 10 * samples and traffic == 2 * 2 * 16 * 3 * 4 + 2 * 16 * 49 * 3 * 4
+  assert ops.work(contextual_conv, 1, 1, 5, 3, 2)[0] == 9 * 5 * (8 + 2 * 6)
+
+
+def test_operations(monkeypatch):
+  for name in ('DEPTHWISE', 'DENSE', 'PLAIN'):
+    monkeypatch.setattr(ops, name, ((4, 8),))
+  rows = ops.run(SETTINGS)
+  assert [(row['operation'], row['path'], row['shape']) for row in rows] == [
+    (f'{operation}', path, '2 x 4 x 4 x 8')
+    for operation, paths in (
+      ('contextual depthwise 7x7', ('two steps', 'one step')),
+      ('contextual dense 3x3', ('two steps', 'one step')),
+      ('depthwise 7x7', ('xla', 'shift')),
+    )
+    for path in paths
+  ]
+  for row in rows:
+    assert row['forward ms'] > 0 and row['forward + backward ms'] > 0
+    flops = 1e-2 * row['% of peak FLOP/s'] * PEAK.flops * row['forward ms'] * 1e-3
+    assert flops == pytest.approx(
+      {'contextual depthwise 7x7': 125_440, 'contextual dense 3x3': 59_904, 'depthwise 7x7': 25_088}[
+        row['operation']
+      ]
+    )
+  assert all(row['x'] == row['x '] == 1 for row in rows[::2])  # the reference beside itself
+
+
+def test_networks(monkeypatch):
+  monkeypatch.setattr(models, 'PAIRS', (('convnext_mini', 'resnet_mini'),))  # these compile fast
+  monkeypatch.setattr(models, 'has_torch', lambda: False)
+  plain, contextual, note = models.run(SETTINGS)
+  assert plain['of plain'] == 1 and contextual['temp MB'] > 0
+  assert note == {'network': 'PyTorch left out: torch and torchvision are not installed'}
+
+
+def test_training_steps(monkeypatch):
+  """Traced, not compiled."""
+
+  def traced(function, state, batch):
+    new, metrics = jax.eval_shape(function, state, batch)
+    assert batch['image'].shape == (1, 2, 32, 32, 3) and 'accuracy4' in metrics
+    assert jax.tree.map(jnp.shape, new.params) == jax.tree.map(jnp.shape, state.params)
+    return measure.Program(lambda: None, 0.0, 0.0, len(metrics))
+
+  def mini(argument):
+    config = convnext_t.get_config(argument)
+    config.model.update(name='convnext_mini' if argument else 'ctx_convnext_mini', depths=(1, 1, 1, 1))
+    return config
+
+  monkeypatch.setattr(train, 'program', traced)
+  monkeypatch.setattr(train, 'PAIRS', (('convnext_t', 'ctx_convnext_t'),))
+  monkeypatch.setitem(train.RECIPES, 'convnext_t', types.SimpleNamespace(get_config=mini))
+  rows = train.run(SETTINGS)
+  assert [row['training step'] for row in rows] == [
+    'convnext_t',
+    'convnext_t, remat',
+    'ctx_convnext_t',
+    'ctx_convnext_t, remat',
+  ]
+
+
+def test_the_input_pipeline(monkeypatch):
+  monkeypatch.setattr(input_pipeline, 'FILES', 8)
+  monkeypatch.setattr(input_pipeline, 'SIZE', (48, 64))
+  rows = input_pipeline.run(SETTINGS)
+  assert [row['input'] for row in rows if 'timm' not in row['input']] == [
+    'transforms, ours',
+    'pipeline, mixed batches of 32',
+  ]
+  assert rows[0]['images/s per core'] > 0 and rows[-1]['images/s per core'] > 0
+
+
+def test_the_program_writes_what_it_shows(monkeypatch, tmp_path, capsys):
+  rows = [{'network': 'a', 'images/s': 1234.5, 'x': 2.0}, {'network': 'b', 'images/s': 0.12345}]
+  monkeypatch.setitem(program.PARTS, 'models', lambda settings: rows)
+  file = tmp_path / 'found.json'
+  monkeypatch.setattr(program.jax.config, 'update', lambda *_: None)  # other tests want the cache
+  program.main(['models', '--rounds=1', '--peak_flops=1e9', '--peak_bytes=2e9', f'--json={file}'])
+  written = json.loads(file.read_text())
+  assert written['models'] == rows and written['settings']['peak']['flops'] == 1e9
+  assert {'cores', 'device', 'processor', 'versions'} <= written['machine'].keys()
+  assert socket.gethostname() not in file.read_text() and str(tmp_path) not in file.read_text()
+  shown = capsys.readouterr().out
+  assert 'peak 1 GFLOP/s, 2 GB/s (given)' in shown and '1,234' in shown and '0.123' in shown
+
+
+def test_limits_of_known_devices(monkeypatch):
+  class Device:
+    device_kind = 'NVIDIA H100 80GB HBM3'
+
+  monkeypatch.setattr(machine.jax, 'devices', lambda: [Device])
+  assert machine.peak('bfloat16') == machine.Peak(989e12, 3.35e12, 'data sheet')
+  assert machine.peak('float32', bandwidth=1e12) == machine.Peak(67e12, 1e12, 'data sheet')
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [(['op'], "unknown part 'op': expected of ops, models"), (['--rounds=0'], '--rounds must be 1 or more')],
+)
+def test_mistakes_are_told(arguments, message, capsys):
+  with pytest.raises(SystemExit):
+    program.parse(arguments)
+  assert message in capsys.readouterr().err
