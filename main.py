@@ -6,6 +6,7 @@ python main.py --mode=evaluate --workdir=runs/digits             test a run; its
 python main.py --mode=check --config=configs/convnext_t.py       what a run would be, without training
 """
 
+import os
 import pkgutil
 import sys
 
@@ -36,10 +37,11 @@ def main(_):
     logging.set_verbosity(logging.FATAL)  # the libraries log pages of what they raise as well
   try:
     distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    pkgutil.resolve_name(MODES[MODE.value])(CONFIG.value, WORKDIR.value or command_line.default_workdir())
+    with distributed.lost_processes():
+      pkgutil.resolve_name(MODES[MODE.value])(CONFIG.value, WORKDIR.value or command_line.default_workdir())
   except Halt as halt:
     logging.info('Where it was raised (--verbosity=0):', exc_info=True)
-    fail(halt, halt.status)
+    fail(halt, halt.status, at_once=distributed.joined())
 
 
 def parse_flags(argv):
@@ -52,8 +54,11 @@ def parse_flags(argv):
     fail(error, 2)
 
 
-def fail(reason, status):
-  print(f'error: {reason}', file=sys.stderr)
+def fail(reason, status, at_once=False):
+  print(f'error: {reason}', file=sys.stderr, flush=True)
+  sys.stdout.flush()
+  if at_once:  # the usual way waits for the other processes, which wait for this one
+    os._exit(status)
   sys.exit(status)
 
 

@@ -16,6 +16,7 @@ from configs import default
 #   ema=0.9998    the code's value, which its scripts leave off altogether (the paper: 0.9999)
 #   rerank        the code scores all classes at every stage (the paper considers ever fewer)
 #   every=2       the code makes every second block contextual unless told (the paper: every third)
+#   per_epoch,cooldown=10   the code changes the rate once an epoch, and adds ten epochs at the lowest
 VARIANTS = {
   'plain': {'model.name': 'convnext_t'},
   'rerank': {'model.class_selection': 'rerank'},
@@ -28,6 +29,8 @@ VARIANTS = {
   'lr': 'optimizer.learning_rate',
   'ema': 'train.ema_decay',
   'every': 'model.contextual_every',
+  'per_epoch': {'optimizer.per_epoch': True},
+  'cooldown': 'optimizer.cooldown_epochs',
   'counts_warmup': 'train.class_counts_warmup',
   'batch': 'train.batch_size',
   'seed': 'seed',
@@ -55,7 +58,7 @@ def recipe(name, drop_path_rate):
   config.optimizer.warmup_epochs = 20.0
 
   config.train.batch_size = 4096
-  config.train.epochs = 300.0  # the code adds ten at the lowest rate
+  config.train.epochs = 300.0  # the code adds ten at the lowest rate: convnext_t.py:cooldown=10
   config.train.ema_decay = 0.9999  # the paper; its code none, or 0.9998
   config.train.log_every = 50
   config.train.eval_every = 3120  # ten epochs
@@ -82,4 +85,4 @@ def imagenet(config):
   config.data.crop_scale = (0.08, 1.0)
   config.data.flip = 0.5
   config.data.workers = 8  # by what one core decodes, a GPU needs several: see data/wait_share in the logs
-  config.data.threads = 2
+  config.data.threads = 1  # more of them hold more batches: a worker makes so many at a time

@@ -60,6 +60,8 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   optimizer.warmup_epochs = 0.0  # linear warm-up, then the cosine over all steps from that step's value on
   optimizer.warmup_start = 1e-7  # learning rate of the first step when warming up
   optimizer.floor = 1e-7  # learning rate at the end of the cosine
+  optimizer.cooldown_epochs = 0.0  # so many more at the floor, after the cosine and beside train.epochs
+  optimizer.per_epoch = False  # True: the rate of an epoch's first step serves all of it
   # (regex, factor on the learning rate, factor on the weight decay), ... for parameters named as in
   # 'stage2_block0/dwconv/kernel'; each must match exactly one regex wholly. () = one group of all.
   optimizer.groups = ()
@@ -146,6 +148,8 @@ def with_variants(config, argument, variants):
   for item in filter(None, argument.split(',')):
     name, equals, text = item.partition('=')
     fields = variants.get(name)
+    if isinstance(fields, str) and not equals:
+      raise ValueError(f'variant {item!r} needs a value: {item}=VALUE')
     if fields is None or isinstance(fields, str) != bool(equals):
       raise ValueError(f'unknown variant {item!r}; known: {known or "none"}{nearest(name, variants)}')
     if isinstance(fields, str):

@@ -10,7 +10,7 @@ from configs import convnext_t, default
 
 # Where the paper and the released code disagree, the recipe takes the paper's number; the other reading:
 #   smoothing=0.1   the code (the paper: none)
-#   rerank          as for ConvNeXt
+#   rerank, per_epoch, cooldown=10   as for ConvNeXt
 VARIANTS = convnext_t.VARIANTS | {'plain': {'model.name': 'resnet50'}, 'smoothing': 'loss.label_smoothing'}
 
 
@@ -28,7 +28,7 @@ def get_config(argument=''):
   config.optimizer.warmup_epochs = 20.0
 
   config.train.batch_size = 1024
-  config.train.epochs = 150.0  # the code adds ten at the lowest rate
+  config.train.epochs = 150.0  # the code adds ten at the lowest rate: resnet50.py:cooldown=10
   config.train.ema_decay = 0.0  # the paper names none
   config.train.log_every = 50
   config.train.eval_every = 12510  # ten epochs

@@ -68,7 +68,7 @@ def test_memory_of_the_state_is_that_of_its_arrays(told):
   assert memory['optimizer'] == 8 * parameters + 8  # two moments, and two counts of steps
   assert memory['gradients'] == 4 * parameters
   batch = sum(x.nbytes for x in found['batch'].values())
-  assert memory['images and labels'] == batch // 8
+  assert memory['images and labels, those ahead too'] == 4 * batch // 8  # two wait, one goes in, one comes
 
 
 def test_activations_grow_with_the_images_and_shrink_with_less_to_keep(config):
@@ -111,7 +111,10 @@ def test_what_stops_training_stops_it(config):
   config.train.batch_size = 20
   with pytest.raises(Halt, match=r'train\.batch_size is 20: it must be a multiple of the 8 devices'):
     check.check(config, '')
-  config.train.batch_size = 16
+  config.train.update(batch_size=16, accumulation=3)
+  with pytest.raises(Halt, match=r'train\.accumulation is 3'):
+    check.check(config, '')
+  config.train.accumulation = 1
   config.data.update(name='image_folder', path='no/such/folder')
   with pytest.raises(Halt, match=r'data\.path is no/such/folder, which is not a folder') as refused:
     check.check(config, '')

@@ -114,7 +114,7 @@ def test_bad_images_are_counted_always_and_named_once():
   ]
   assert (bad.take(), bad.take()) == (4, 0)
   bad.add(range(100, 100 + 2 * NAMED), 'left out')
-  assert len(told) == NAMED + 1 and 'counted only' in told[-1]
+  assert len(told) == NAMED + 1 and 'counted, but not named' in told[-1]
   assert bad.take() == 2 * NAMED
 
 

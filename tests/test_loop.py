@@ -1,6 +1,7 @@
 """Whole runs in a few steps: resuming bit for bit, stopping, and what a run leaves behind."""
 
 import contextlib
+import errno
 import json
 import signal
 
@@ -193,22 +194,62 @@ def test_a_state_that_is_not_finite_is_not_saved(config, tmp_path, monkeypatch):
 
 def test_a_step_that_is_not_finite_can_be_skipped(config, tmp_path, monkeypatch, capsys):
   config.model.name = 'convnext_mini'
-  config.train.update(on_nan='skip', log_every=2)
+  config.train.on_nan = 'skip'
   with monkeypatch.context() as patch:
     on_batch(patch, 5, lambda batch: batch | {'image': batch['image'] * np.nan})
     loop.train(config, tmp_path / 'one')
-  assert [line['train/skipped'] for line in metric_lines(tmp_path / 'one')] == [0, 0, 1]
+  assert [line['train/skipped'] for line in metric_lines(tmp_path / 'one')] == [0, 0, 0, 0, 1, 0]
   assert '1 skipped' in capsys.readouterr().out
   checkpoint = raw_checkpoint(tmp_path / 'one', STEPS)
   assert all(np.isfinite(leaf).all() for leaf in checkpoint.values())
-  taken = {int(leaf) for name, leaf in checkpoint.items() if name.endswith("['count']")}
-  assert taken == {STEPS - 1} and checkpoint["['optimizer']['step']"] == STEPS
+  # Adam took five updates; the schedule is at the sixth step all the same.
+  taken = sorted(int(leaf) for name, leaf in checkpoint.items() if name.endswith("['count']"))
+  assert taken == [STEPS - 1, STEPS] and checkpoint["['optimizer']['step']"] == STEPS
 
-  config.train.log_every = 1
-  on_batch(monkeypatch, 3, lambda batch: batch | {'image': batch['image'] * np.nan})
-  with pytest.raises(Halt, match='every step from 3 to 3 was skipped') as stopped:
-    loop.train(config, tmp_path / 'all')
-  assert stopped.value.status == 1 and steps_of(tmp_path / 'all') == [2]
+
+def test_many_skipped_steps_in_a_row_stop_the_run():
+  def step(skipped):
+    return {'loss4': (2.0 * (1 - skipped), 1.0 - skipped), 'skipped': (skipped, 1.0)}
+
+  values, in_a_row = loop.fetch_metrics([step(0.0), step(1.0), step(1.0)], 10, 0.15)
+  assert (values['skipped'], in_a_row) == (2, 2)
+  values, in_a_row = loop.fetch_metrics([step(1.0)] * 47, 57, 0.15, in_a_row)
+  assert (values['skipped'], in_a_row) == (47, 49)
+  assert loop.fetch_metrics([step(0.0)], 58, 0.15, in_a_row)[1] == 0
+  with pytest.raises(Halt, match='every step from 9 to 58 was skipped') as stopped:
+    loop.fetch_metrics([step(1.0)], 58, 0.15, in_a_row)
+  assert stopped.value.status == 1
+
+
+def test_what_cannot_be_written_names_the_step(config, tmp_path, monkeypatch):
+  config.model.name = 'convnext_mini'
+  original = loop.MetricLog.write
+
+  def write(self, step, line):
+    if step == 3:
+      raise OSError(errno.ENOSPC, 'No space left on device')
+    original(self, step, line)
+
+  monkeypatch.setattr(loop.MetricLog, 'write', write)
+  with pytest.raises(
+    Halt, match=r'failed at step 3: .*No space left on device; its last complete'
+  ) as stopped:
+    loop.train(config, tmp_path)
+  assert stopped.value.status == 1 and steps_of(tmp_path) == [2]
+
+
+@pytest.mark.parametrize(
+  'fields, message',
+  [
+    ({'train.accumulation': 3}, 'train.accumulation is 3: it must divide the 2 images of a device'),
+    ({'model.name': 'convnext_mini', 'train.class_counts_warmup': 0.5}, 'needs a contextual network'),
+  ],
+)
+def test_what_the_step_refuses_leaves_no_folder(config, tmp_path, fields, message):
+  config.update_from_flattened_dict(fields)
+  with pytest.raises(Halt, match=message) as refused:
+    loop.train(config, tmp_path / 'run')
+  assert refused.value.status == 2 and not (tmp_path / 'run').exists()
 
 
 def test_an_unreadable_image_can_be_an_error(config, jpeg_folder, tmp_path):

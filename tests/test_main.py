@@ -54,8 +54,8 @@ def test_killed_again_and_again_it_ends_as_if_never(tmp_path):
   twelve = *TINY, '--config.train.steps=12', '--config.train.log_every=1', '--config.model.drop_path_rate=0.2'
   assert run(*twelve, f'--workdir={tmp_path / "whole"}')[0] == 0
   workdir = f'--workdir={tmp_path / "killed"}'
-  for line in ('step 3/12', 'step 8/12'):
-    killed = start(*twelve, workdir)
+  for line, workers in (('step 3/12', 0), ('step 7/12', 1), ('step 10/12', 0)):
+    killed = start(*twelve, workdir, f'--config.data.workers={workers}')
     read_until(killed, line)
     killed.kill()
     killed.communicate()

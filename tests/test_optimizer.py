@@ -23,6 +23,8 @@ def settings(steps=0, epochs=10, batch_size=32, **changes):
     'warmup_epochs': 2,
     'warmup_start': 1e-7,
     'floor': 1e-6,
+    'cooldown_epochs': 0,
+    'per_epoch': False,
     'reference_batch': 0,
     'groups': (),
   }
@@ -204,3 +206,15 @@ def test_parameters_without_weight_decay_by_name(name):
   expected = {'bias', 'scale', 'class_embedding', 'logit_scale'}
   assert free == (expected | {'gamma'} if 'convnext' in name else expected)
   assert decayed == {'kernel'}
+
+
+def test_the_schedule_of_the_released_code():
+  """Once an epoch of 8 steps, and two epochs more at the floor: the cosine runs over the first ten."""
+  config = settings(epochs=10, cooldown_epochs=2, per_epoch=True, warmup_epochs=0)
+  rate = optimizer.learning_rate_schedule(config, 8)
+  assert optimizer.total_steps(config, 8) == 96
+  rates = np.array([float(rate(step)) for step in range(96)]).reshape(12, 8)
+  expected = 1e-6 + 0.5 * (1e-3 - 1e-6) * (1 + np.cos(np.pi * np.minimum(np.arange(12), 10) / 10))
+  np.testing.assert_allclose(rates, np.repeat(expected[:, None], 8, 1), rtol=1e-5)
+  with pytest.raises(ValueError, match='cooldown_epochs=2 leaves none of the 16 steps'):
+    optimizer.learning_rate_schedule(settings(steps=16, cooldown_epochs=2), 8)

@@ -43,7 +43,7 @@ def test_programs_run():
 
 
 def test_table_of_networks():
-  rows = re.findall(r'^\| (`(?:convnext|resnet).*?) \| (.*?) \| (.*?) \| (.*?) \|$', TEXT, re.MULTILINE)
+  rows = re.findall(r'^\| (`(?:convnext|resnet)[^.|]*) \| (.*?) \| (.*?) \| (.*?) \|$', TEXT, re.MULTILINE)
   seen = set()
   for names, plain, contextual, blocks in rows:
     for i, name in enumerate(re.findall(r'`(.*?)`', names)):
@@ -78,6 +78,10 @@ def test_recipes_variants_and_fields_exist():
 def test_linked_files_exist():
   for page in (ROOT / 'README.md', *DOCS):
     for target in re.findall(r'\]\((?!http)(.*?)\)', page.read_text()):
-      assert (page.parent / target).exists(), target
+      path, _, anchor = target.partition('#')
+      assert (page.parent / path).exists(), target
+      headings = re.findall(r'^#+ (.*)$', (page.parent / path).read_text(), re.MULTILINE) if anchor else []
+      known = [re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-') for heading in headings]
+      assert not anchor or anchor in known, target
   for room in re.findall(r'^\| `((?:ctx_flax/|configs|main|tests)\S*?)` \|', TEXT, re.MULTILINE):
     assert (ROOT / room).exists(), room

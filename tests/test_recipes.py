@@ -115,6 +115,8 @@ def test_other_readings_have_names():
   assert convnext_s.get_config('rerank').model.class_selection == 'rerank'
   assert convnext_b.get_config('every=2').model.contextual_every == 2
   assert resnet50.get_config('smoothing=0.1').loss.label_smoothing == 0.1
+  release = convnext_t.get_config('per_epoch,cooldown=10').optimizer
+  assert release.per_epoch and release.cooldown_epochs == 10
   naive = convnext_t.get_config('naive')
   assert naive.model.class_counts == (1000, 1000, 1000) and naive.train.epochs == 50
 
@@ -150,6 +152,9 @@ CONVNEXT_TINY = (
   '--config.train.accumulation=2',
   '--config.train.class_counts_warmup=0.5',
   '--config.train.on_nan=skip',
+  '--config.train.deterministic=True',
+  '--config.optimizer.clip_norm=1.0',
+  "--config.optimizer.groups=(('contextualizer/.*', 1.0, 1.0), ('(?!contextualizer/).*', 0.5, 2.0))",
 )
 RESNET_TINY = ('--config.model.dims=(8,8,8,8)',)
 

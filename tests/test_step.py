@@ -46,6 +46,8 @@ def settings(**changes):
       warmup_epochs=0,
       warmup_start=0.0,
       floor=0.0,
+      cooldown_epochs=0,
+      per_epoch=False,
     ),
   )
 

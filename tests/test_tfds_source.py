@@ -168,7 +168,7 @@ def test_no_split_to_test_on(data, monkeypatch):
 def test_what_is_not_prepared_says_the_command_that_prepares_it(data, tmp_path, name):
   data.update(name=f'tfds:{name}', path=str(tmp_path))
   where = os.path.join(tmp_path, name)
-  command = rf'run python -m ctx_flax\.data\.prepare {name} --data_dir={tmp_path}$'
+  command = rf'run python -m ctx_flax\.data\.prepare {name} --data_dir={tmp_path} \(--help says'
   with pytest.raises(FileNotFoundError, match=f'^{name} is not prepared in {where}.*: {command}'):
     opened(data)
 
@@ -176,7 +176,7 @@ def test_what_is_not_prepared_says_the_command_that_prepares_it(data, tmp_path, 
 def test_the_default_folder_is_that_of_tfds(data, monkeypatch, tmp_path):
   monkeypatch.setenv('HOME', str(tmp_path))
   data.path = ''
-  with pytest.raises(FileNotFoundError, match=r'run python -m ctx_flax\.data\.prepare imagenet2012$'):
+  with pytest.raises(FileNotFoundError, match=r'run python -m ctx_flax\.data\.prepare imagenet2012 \(--help'):
     opened(data)
 
 

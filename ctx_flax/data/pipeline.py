@@ -198,13 +198,13 @@ def _share(total, process, processes, field):
 
 
 def _iterate(batches, data):
-  # In units of batches: enough that no thread waits for the step, few enough that memory stays small.
-  options = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=2 * data.threads)
+  # In units of batches, which are large: one for each thread, and one from each worker that waits.
+  options = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=data.threads)
   dataset = batches.to_iter_dataset(options)
   if data.workers:
     if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()  # grain reads its own, and who imports us need not use absl
-    processes = grain.MultiprocessingOptions(num_workers=data.workers, per_worker_buffer_size=2)
+    processes = grain.MultiprocessingOptions(num_workers=data.workers, per_worker_buffer_size=1)
     dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker).map(_own_memory)
   return Batches(iter(dataset))
 

@@ -54,7 +54,8 @@ def tfds_source(data, split):
   if not splits:
     where = f' --data_dir={data.path}' if data.path else ''
     raise FileNotFoundError(
-      f'{name} is not prepared in {builder.data_dir}: run python -m ctx_flax.data.prepare {name}{where}'
+      f'{name} is not prepared in {builder.data_dir}: run python -m ctx_flax.data.prepare {name}{where} '
+      '(--help says what it needs), or take a folder of images: data.name=image_folder'
     )
   formats = {known.value for known in builder.info.available_file_formats()}
   if FORMAT not in formats:

@@ -33,8 +33,8 @@ def check(config, workdir):
     Halt: the input is wrong (status 2).
   """
   del workdir
+  setup.prepare_jax(config)
   with bad_input():
-    setup.prepare_jax(config)
     train_source = sources.open_source(config.data, 'train')
     test_source = sources.open_source(config.data, 'test')
     setup.check_settings(config)
@@ -45,13 +45,10 @@ def check(config, workdir):
     tx = optimizer.make_optimizer(config, rate)
     model = setup.build_model(config, train_source)
     state = jax.eval_shape(lambda: setup.initial_state(config, model, tx))
-    train_step = steps.make_train_step(model, tx, config, total_steps=last)
-    batches = pipeline.train_batches(train_source, config)
-    try:
-      batch = next(batches)
-    finally:
-      batches.close()
-    pipeline.eval_batches(test_source, config).close()
+    batch = first_batch(train_source, config)
+    first_batch(test_source, config, pipeline.eval_batches)
+    step_of_all = on_all_devices(steps.make_train_step(model, tx, config, total_steps=last))
+    jax.eval_shape(step_of_all, state, split(batch))
     memory = device_memory(config, model, state, batch)
 
   side = config.data.image_size
@@ -66,9 +63,36 @@ def check(config, workdir):
     'batch': batch,
   }
   if config.check.compile:
-    found['memory']['temporary, by the compiler'] = compiled_memory(train_step, state, batch)
+    found['memory']['temporary, by the compiler'] = compiled_memory(step_of_all, state, split(batch, 1))
   _print(found, config, train_source, test_source, per_epoch)
   return found
+
+
+def first_batch(source, config, batches_of=pipeline.train_batches):
+  """A batch as training or testing takes it, made in this process."""
+  config = config.copy_and_resolve_references()
+  config.data.update(workers=0, threads=0)
+  batches = batches_of(source, config)
+  try:
+    batch = next(batches)
+  finally:
+    batches.close()
+  batch.pop('bad')
+  return batch
+
+
+def on_all_devices(step):
+  """The step with the devices as a leading axis of the batch, for shapes and the compiler's count."""
+  return jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name=steps.AXIS)
+
+
+def split(batch, devices=0):
+  """Shapes of a batch, (devices, rows of a device, ...), of all devices or of the first few."""
+  count = jax.device_count()
+  return {
+    name: jax.ShapeDtypeStruct((devices or count, len(x) // count, *x.shape[1:]), x.dtype)
+    for name, x in batch.items()
+  }
 
 
 def device_memory(config, model, state, batch):
@@ -85,7 +109,7 @@ def device_memory(config, model, state, batch):
     'optimizer': _bytes(state.opt_state),
     'averaged weights': _bytes(state.ema),
     'gradients': params * (2 if config.train.accumulation > 1 else 1),
-    'images and labels': _bytes(batch) // devices,
+    'images and labels, those ahead too': (2 + config.data.prefetch) * _bytes(batch) // devices,
     'activations of the backward pass': activation_bytes(config, model, state, rows),
   }
 
@@ -116,12 +140,9 @@ def activation_bytes(config, model, state, rows):
   return max(_bytes(residuals) - _bytes(state.params), 0)
 
 
-def compiled_memory(train_step, state, batch):
+def compiled_memory(step, state, batch):
   """Bytes of temporary memory of the training step on one device, by the compiler's own count."""
-  rows = len(batch['label']) // jax.local_device_count()
-  part = {name: jax.ShapeDtypeStruct((1, rows, *x.shape[1:]), x.dtype) for name, x in batch.items()}
-  step = jax.vmap(train_step, in_axes=(None, 0), out_axes=(None, None), axis_name=steps.AXIS)
-  analysis = jax.jit(step).lower(state, part).compile().memory_analysis()
+  analysis = jax.jit(step).lower(state, batch).compile().memory_analysis()
   return analysis.temp_size_in_bytes if analysis else 0  # not every backend counts
 
 

@@ -37,9 +37,9 @@ class Checkpoints:
   def __init__(self, folder, keep=1, keep_best=False, read_only=False):
     if keep < 1:
       raise ValueError(f'train.keep_checkpoints must be 1 or more, but is {keep}')
-    self.folder = pathlib.Path(folder).absolute()
+    self.folder, self._given = pathlib.Path(folder).absolute(), pathlib.Path(folder)
     if read_only and not self.folder.is_dir():
-      raise FileNotFoundError(f'{self.folder} does not exist: there is no checkpoint to restore')
+      raise FileNotFoundError(f'{folder} does not exist: there is no checkpoint to restore')
     policies = ocp.training.preservation_policies
     kept = [policies.LatestN(keep)]
     if keep_best:
@@ -114,7 +114,8 @@ class Checkpoints:
     arrays = {name: _nested(_flat(tree, np.asarray)) for name, tree in trees.items()}
     metrics = None if accuracy is None else {'accuracy': float(accuracy)}
     self._step = step
-    self._check_space(arrays)
+    if jax.process_index() == 0:
+      self._check_space(arrays)
     with self._saving():
       self._writing = self._manager.save_checkpointables_async(
         step, arrays, force=True, overwrite=True, metrics=metrics
@@ -142,7 +143,7 @@ class Checkpoints:
     wanted = {name: _flat(tree, lambda x: np.empty(x.shape, x.dtype)) for name, tree in trees.items()}
     differences = _differences({name: _flat(saved.get(name, {})) for name in wanted}, wanted)
     if differences:
-      raise ValueError(f'{self.folder / str(step)} is a checkpoint that does not fit: {differences}')
+      raise ValueError(f'{self._given / str(step)} is a checkpoint that does not fit: {differences}')
     loaded = self._manager.load_checkpointables(step, {name: _nested(flat) for name, flat in wanted.items()})
     return {name: _like(tree, _flat(loaded[name])) for name, tree in trees.items()}
 

@@ -1,5 +1,6 @@
 """Several processes as one run: joining them, and agreeing on what only one of them knows."""
 
+import contextlib
 import os
 
 import jax
@@ -8,8 +9,9 @@ from jax.experimental import multihost_utils
 
 from ctx_flax.training.halt import Halt
 
-# What a launcher that starts several processes sets, and jax understands by itself: SLURM and Open MPI.
-LAUNCHERS = ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')
+# What a launcher that starts several processes sets, and jax understands by itself: the number of processes,
+# and what is there only in a process that it started (the shell of a SLURM allocation has the number too).
+LAUNCHERS = {'SLURM_NTASKS': 'SLURM_STEP_NODELIST', 'OMPI_COMM_WORLD_SIZE': 'OMPI_MCA_orte_hnp_uri'}
 
 
 def join(coordinator_address='', num_processes=0, process_id=-1):
@@ -25,12 +27,12 @@ def join(coordinator_address='', num_processes=0, process_id=-1):
     process_id: number of this one, from 0; -1 = not given.
 
   Raises:
-    Halt: only a part of the three is given, or they contradict one another.
+    Halt: only a part of the three is given, they contradict one another, or the others are not there.
   """
   coordinator_address = coordinator_address or os.environ.get('JAX_COORDINATOR_ADDRESS', '')
   num_processes = num_processes or _number('JAX_NUM_PROCESSES', 0)
   process_id = process_id if process_id >= 0 else _number('JAX_PROCESS_ID', -1)
-  launched = any(_number(name, 1) > 1 for name in LAUNCHERS)
+  launched = any(_number(name, 1) > 1 and os.environ.get(own) for name, own in LAUNCHERS.items())
   given = {
     '--coordinator_address': coordinator_address != '',
     '--num_processes': num_processes > 0,
@@ -47,11 +49,35 @@ def join(coordinator_address='', num_processes=0, process_id=-1):
     raise Halt(f'--process_id={process_id} must be below --num_processes={num_processes}', 2)
   # Only the CPU backend needs to be told how to talk to the others.
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  jax.distributed.initialize(
-    coordinator_address or None,
-    num_processes if num_processes > 0 else None,
-    process_id if process_id >= 0 else None,
-  )
+  try:
+    jax.distributed.initialize(
+      coordinator_address or None,
+      num_processes if num_processes > 0 else None,
+      process_id if process_id >= 0 else None,
+    )
+  except (ValueError, RuntimeError) as error:
+    raise Halt(f'joining the other processes failed: {" ".join(str(error).split())}', 2) from error
+
+
+@contextlib.contextmanager
+def lost_processes():
+  """Turns what a step raises when another process of the run has ended into a Halt."""
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if jax.process_count() == 1:
+      raise
+    reason = str(error).splitlines()[0][:200]
+    raise Halt(
+      f'a step of process {jax.process_index()} failed: {reason}. If another process of the run has ended, '
+      'its message says why',
+      1,
+    ) from error
+
+
+def joined():
+  """Whether this process belongs to a run of several. Starts no devices."""
+  return jax.distributed.is_initialized()
 
 
 def total(values):

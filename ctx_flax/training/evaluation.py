@@ -7,7 +7,7 @@ import jax
 import rich
 
 from ctx_flax.data import pipeline, sources
-from ctx_flax.training import metrics, optimizer, parallel, setup
+from ctx_flax.training import distributed, metrics, optimizer, parallel, setup
 from ctx_flax.training import step as steps
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.feed import BadImages, Feed
@@ -33,8 +33,8 @@ def evaluate(config, workdir):
       where that is an error (status 2).
   """
   workdir = pathlib.Path(workdir)
+  setup.prepare_jax(config)
   with bad_input():
-    setup.prepare_jax(config)
     source = sources.open_source(config.data, 'test')
     setup.check_settings(config)
     model = setup.build_model(config, source)
@@ -47,6 +47,10 @@ def evaluate(config, workdir):
     results = test(weights, eval_step, source, config, bad)
   if first:
     rich.print(results_table(results))
+  left_out = int(distributed.total([bad.take()])[0])
+  if first and left_out:
+    print(f'{left_out} of {len(source)} images could not be read and do not count')
+  if first:
     print(f'{accuracies(results)}; step {step} of {workdir}', flush=True)
   return results
 

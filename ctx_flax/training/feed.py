@@ -111,7 +111,7 @@ class BadImages:
       if len(self._seen) <= NAMED:
         self._warn(f'unreadable image {what}: {self._describe(index)}')
       elif len(self._seen) == NAMED + 1:
-        self._warn('further unreadable images are counted only (data/bad_images in metrics.jsonl)')
+        self._warn('further unreadable images are counted, but not named')
 
   def take(self):
     """How many there were since this was last called."""

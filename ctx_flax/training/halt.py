@@ -33,15 +33,15 @@ def bad_data():
 
 
 @contextlib.contextmanager
-def failed_writes(workdir):
-  """Turns what a full disk or a lost folder does to a run into a Halt."""
+def failed_writes(workdir, step):
+  """Turns what a full disk or a lost folder does to a run into a Halt; step() is where it has come to."""
   try:
     yield
   except OSError as error:
     reason = ' '.join(str(error).split())
     raise Halt(
-      f'writing to {workdir} failed: {reason}; its last complete checkpoint stays, and the same command goes '
-      'on from there',
+      f'writing to {workdir} failed at step {step()}: {reason}; its last complete checkpoint stays, and the '
+      'same command goes on from there',
       1,
     ) from error
 

@@ -20,6 +20,7 @@ from ctx_flax.training.logging import MetricLog, Progress
 from ctx_flax.training.profile import Profile
 
 GRID = 64  # images of the picture of augmented ones
+MANY_SKIPPED = 50  # steps in a row without a finite loss and gradient are no accident
 
 
 def train(config, workdir):
@@ -41,11 +42,11 @@ def train(config, workdir):
       finite or could not be written (1; the last good checkpoint stays).
   """
   workdir = pathlib.Path(workdir)
+  setup.prepare_jax(config)  # before anything asks jax for its devices
   process, processes = jax.process_index(), jax.process_count()
   first = process == 0  # the one that writes and tells
   with bad_input():
     run_folder.check(workdir, config)
-    setup.prepare_jax(config)
     train_source = sources.open_source(config.data, 'train')
     test_source = sources.open_source(config.data, 'test')
     setup.check_settings(config)
@@ -55,6 +56,7 @@ def train(config, workdir):
     tx = optimizer.make_optimizer(config, schedule)
     model = setup.build_model(config, train_source)
     setup.check_classes(train_source, test_source)
+    step_function = steps.make_train_step(model, tx, config, total_steps=last)
     state = setup.initial_state(config, model, tx)
     checkpoints = Checkpoints(workdir / 'checkpoints', config.train.keep_checkpoints, config.train.keep_best)
     start = checkpoints.latest() or 0
@@ -67,13 +69,14 @@ def train(config, workdir):
       run_folder.claim(workdir, config)
 
   state = parallel.replicate(state)
-  train_step = parallel.pmap_train_step(steps.make_train_step(model, tx, config, total_steps=last))
+  train_step = parallel.pmap_train_step(step_function)
   eval_step = parallel.pmap_eval_step(steps.make_eval_step(model))
   results = {}
+  step, skipped_in_a_row = start, 0
   pending = []  # metrics of the steps since the last look, still on the device
   with (
     bad_data(),
-    failed_writes(workdir),
+    failed_writes(workdir, lambda: step),
     checkpoints,
     MetricLog(workdir, start, active=first) as log,
     Progress(last, start, active=first) as progress,
@@ -112,7 +115,7 @@ def train(config, workdir):
           continue
 
         # The loop waits for the device only from here on.
-        values = fetch_metrics(pending, step, config.loss.alpha)
+        values, skipped_in_a_row = fetch_metrics(pending, step, config.loss.alpha, skipped_in_a_row)
         pending = []
         overdue = 0 < 60 * config.train.checkpoint_minutes < time.monotonic() - saved
         stop, overdue, bad_images = distributed.total([bool(received), first and overdue, bad.take()])
@@ -161,14 +164,15 @@ def place_batch(batch, bad, samples, source, config):
   return parallel.place_batch(batch)
 
 
-def fetch_metrics(pending, step, alpha):
+def fetch_metrics(pending, step, alpha, skipped_in_a_row=0):
   """Sums up the metrics of the steps up to `step`, on the host.
 
   Returns:
-    {name: float}; where steps may be skipped, 'skipped' is how many were.
+    {name: float}, where steps may be skipped with 'skipped', how many were; and how many steps up to this
+    one were skipped one after the other, `skipped_in_a_row` of them before these.
 
   Raises:
-    Halt: naming the first step whose loss is not finite, or when all steps were skipped.
+    Halt: naming the first step whose loss is not finite, or when MANY_SKIPPED were skipped in a row.
   """
   pending = parallel.fetch(pending)
   total: dict = {}
@@ -179,17 +183,19 @@ def fetch_metrics(pending, step, alpha):
         'Try a lower optimizer.learning_rate, a longer warm-up or optimizer.clip_norm=1',
         1,
       )
+    skipped = 'skipped' in of_step and of_step['skipped'][0] > 0
+    skipped_in_a_row = skipped_in_a_row + 1 if skipped else 0
+    if skipped_in_a_row == MANY_SKIPPED:
+      raise Halt(
+        f'every step from {number - MANY_SKIPPED + 1} to {number} was skipped: none had a finite loss and '
+        'gradient. The weights are those of the step before them; try a lower optimizer.learning_rate',
+        1,
+      )
     total = metrics.add(total, of_step)
   values = metrics.summarise(total, alpha)
   if 'skipped' in total:
     values['skipped'] = float(total['skipped'][0])
-    if values['skipped'] == len(pending):
-      raise Halt(
-        f'every step from {step - len(pending) + 1} to {step} was skipped: none had a finite loss and '
-        'gradient. The checkpoints are of steps before them; try a lower optimizer.learning_rate',
-        1,
-      )
-  return values
+  return values, skipped_in_a_row
 
 
 def save(checkpoints, state, step, accuracy=None):

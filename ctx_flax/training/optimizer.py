@@ -16,7 +16,7 @@ def total_steps(config, steps_per_epoch):
   """The optimizer steps of a whole run: `config.train.steps`, or derived from the epochs where that is 0."""
   if config.train.steps:
     return int(config.train.steps)
-  return round(config.train.epochs * steps_per_epoch)
+  return round((config.train.epochs + config.optimizer.cooldown_epochs) * steps_per_epoch)
 
 
 def peak_learning_rate(config):
@@ -41,12 +41,12 @@ def learning_rate_schedule(config, steps_per_epoch):
 
   The warm-up goes from `warmup_start` to the peak, which is `learning_rate` scaled to the batch. The cosine
   is counted from step 0, warm-up included, so that after the warm-up the rate joins the cosine at that step's
-  value, a little below the peak, as in the released code. It ends at `floor` and stays there. Neither
-  `warmup_start` nor `floor` is scaled. A run that is shorter than its warm-up ends in it.
+  value, a little below the peak, as in the released code. It ends at `floor` and stays there for the
+  cool-down. Neither `warmup_start` nor `floor` is scaled. A run that is shorter than its warm-up ends in it.
 
   Args:
-    config: uses optimizer.{learning_rate, reference_batch, warmup_epochs, warmup_start, floor} and
-      train.{steps, epochs, batch_size}.
+    config: uses optimizer.{learning_rate, reference_batch, warmup_epochs, warmup_start, floor,
+      cooldown_epochs, per_epoch} and train.{steps, epochs, batch_size}.
     steps_per_epoch: optimizer steps in one pass over the training images.
 
   Returns:
@@ -63,15 +63,22 @@ def learning_rate_schedule(config, steps_per_epoch):
       f'a run needs at least one step: train.steps={config.train.steps}, '
       f'train.epochs={config.train.epochs} at {steps_per_epoch} steps per epoch make {total}'
     )
-  for name in ('learning_rate', 'warmup_epochs', 'warmup_start', 'floor'):
+  for name in ('learning_rate', 'warmup_epochs', 'warmup_start', 'floor', 'cooldown_epochs'):
     if getattr(settings, name) < 0:
       raise ValueError(f'optimizer.{name} must be 0 or more, but is {getattr(settings, name)}')
   peak, start, floor = peak_learning_rate(config), settings.warmup_start, settings.floor
+  falling_steps = total - round(settings.cooldown_epochs * steps_per_epoch)
+  if falling_steps < 1:
+    raise ValueError(
+      f'optimizer.cooldown_epochs={settings.cooldown_epochs} leaves none of the {total} steps of the run'
+    )
 
   def schedule(step):
     step = jnp.asarray(step, jnp.float32)
+    if settings.per_epoch:
+      step = jnp.floor(jnp.floor(step / steps_per_epoch) * steps_per_epoch)
     rising = start + (peak - start) * step / max(warmup, 1)
-    falling = floor + 0.5 * (peak - floor) * (1 + jnp.cos(jnp.pi * jnp.minimum(step / total, 1.0)))
+    falling = floor + 0.5 * (peak - floor) * (1 + jnp.cos(jnp.pi * jnp.minimum(step / falling_steps, 1.0)))
     return jnp.where(step < warmup, rising, falling)
 
   return schedule

@@ -16,7 +16,7 @@ FREE_FIELDS = (
     'eval.checkpoint',
     'eval.weights',
   ),
-  *('train.accumulation', 'train.deterministic', 'train.log_every', 'train.eval_every', 'train.keep_best'),
+  *('train.deterministic', 'train.log_every', 'train.eval_every', 'train.keep_best'),
   *('train.checkpoint_every', 'train.checkpoint_minutes', 'train.keep_checkpoints'),
   *('data.path', 'data.train_list', 'data.test_list', 'data.threads', 'data.workers', 'data.prefetch'),
 )

@@ -43,6 +43,16 @@ def check_settings(config):
   for field, size in (('train', config.train.batch_size), ('eval', config.eval.batch_size)):
     if size % devices:
       raise ValueError(f'{field}.batch_size is {size}: it must be a multiple of the {devices} devices')
+  rows = config.train.batch_size // devices
+  if rows % config.train.accumulation:
+    raise ValueError(
+      f'train.accumulation is {config.train.accumulation}: it must divide the {rows} images of a device'
+    )
+  if (config.data.mixup or config.data.cutmix) and config.train.batch_size // jax.process_count() % 2:
+    raise ValueError(
+      f'train.batch_size is {config.train.batch_size}: images are mixed in pairs, so the part of each of '
+      f'{jax.process_count()} processes must be even'
+    )
   if config.loss.alpha < 0:
     raise ValueError(f'loss.alpha must be 0 or more, but is {config.loss.alpha}')
   fractions = {'train.ema_decay': config.train.ema_decay, 'loss.label_smoothing': config.loss.label_smoothing}

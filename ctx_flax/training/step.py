@@ -269,10 +269,19 @@ def _split(batch, parts):
 
 
 def _skip_unless_finite(old, new, gradients, measured):
-  """(new, measured) where the gradients and losses are finite, else (old but for its step, all zero)."""
+  """(new, measured) where gradients and losses are finite, else (old but for its steps, all zero)."""
   sums = [total for name, (total, _) in measured.items() if name.startswith('loss')]
   finite = jnp.stack([jnp.isfinite(x).all() for x in [*jax.tree.leaves(gradients), *sums]]).all()
-  kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old.replace(step=new.step))
+  # The schedule goes on: its rate is that of the step, whichever were skipped.
+  schedule = optax.ScaleByScheduleState
+  opt_state = jax.tree.map(
+    lambda a, b: b if isinstance(b, schedule) else a,
+    old.opt_state,
+    new.opt_state,
+    is_leaf=lambda x: isinstance(x, schedule),
+  )
+  unchanged = old.replace(step=new.step, opt_state=opt_state)
+  kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, unchanged)
   measured = jax.tree.map(lambda x: jnp.where(finite, x, jnp.zeros_like(x)), measured)
   return kept, measured | {'skipped': (1.0 - finite, jnp.ones(()))}
 
