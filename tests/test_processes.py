@@ -1,23 +1,31 @@
-"""Two processes of two devices each are one process of four."""
+"""Two processes of two devices each are one process of four, also stopped in between."""
 
 import contextlib
 import json
+import signal
 import socket
 
 import jax
 import numpy as np
-from program import start
+from program import read_until, start
 from test_recipes import RESNET_TINY, TINY
 
 from ctx_flax.training.checkpoints import Checkpoints
 
 # A large eps keeps Adam's first steps from being the sign of gradients that are rounding alone.
-ARGUMENTS = *TINY, *RESNET_TINY, '--config.optimizer.eps=0.01', '--config.train.ema_decay=0.5'
+STEPS = 8
+ARGUMENTS = (
+  *TINY,
+  *RESNET_TINY,
+  f'--config.train.steps={STEPS}',
+  '--config.optimizer.eps=0.01',
+  '--config.train.ema_decay=0.5',
+)
 
 
 def arrays(workdir):
   with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
-    trees = checkpoints._manager.load_checkpointables(4)
+    trees = checkpoints._manager.load_checkpointables(STEPS)
   return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(trees)}
 
 
@@ -27,27 +35,44 @@ def measured(workdir):
   return [{name: value for name, value in line.items() if name not in timed} for line in lines]
 
 
-def test_the_number_of_processes_does_not_matter(jpeg_folder, tmp_path):
-  """BatchNorm over all, a selection that counts another number of images on each, an uneven test set."""
-  recipe = '--config=configs/resnet50.py:folder,float32', f'--config.data.path={jpeg_folder}'
+def start_two(*arguments):
+  """Both processes of a run; they find each other at a port that was free."""
   with socket.socket() as free:
     free.bind(('localhost', 0))
-    port = free.getsockname()[1]
-  joined = f'--coordinator_address=localhost:{port}', '--num_processes=2', f'--workdir={tmp_path / "two"}'
-  two = [start(*recipe, *ARGUMENTS, *joined, f'--process_id={i}', devices=2) for i in (0, 1)]
+    joined = f'--coordinator_address=localhost:{free.getsockname()[1]}', '--num_processes=2'
+  return [start(*arguments, *joined, f'--process_id={i}', devices=2) for i in (0, 1)]
+
+
+def test_the_number_of_processes_does_not_matter(jpeg_folder, tmp_path):
+  """BatchNorm over all, a selection that counts another number of images on each, an uneven test set.
+
+  A signal to one of the two stops both at the same step, and they go on from there.
+  """
+  recipe = '--config=configs/resnet50.py:folder,float32', f'--config.data.path={jpeg_folder}', *ARGUMENTS
   with contextlib.ExitStack() as stack:
+    stopped = start_two(*recipe, f'--workdir={tmp_path / "two"}')
+    for process in stopped:
+      stack.callback(process.kill)
+    read_until(stopped[0], f'step 2/{STEPS}')
+    stopped[1].send_signal(signal.SIGTERM)
+    errors = [process.communicate()[1] for process in stopped]
+    assert [process.returncode for process in stopped] == [143, 143], errors
+    assert errors[0] == errors[1] and errors[0].startswith('error: stopped by SIGTERM at step ')
+
+    two = start_two(*recipe, f'--workdir={tmp_path / "two"}')
     for process in two:
       stack.callback(process.kill)
     ended = [process.communicate() for process in two]
-  one = start(*recipe, *ARGUMENTS, f'--workdir={tmp_path / "one"}', devices=4)
+  one = start(*recipe, f'--workdir={tmp_path / "one"}', devices=4)
   written, errors = one.communicate()
   assert [(one.returncode, errors), *((p.returncode, e) for p, (_, e) in zip(two, ended, strict=True))] == [
     (0, '')
   ] * 3
   # The first process tells; the other one only what it alone has seen.
+  assert 'resumed at step' in ended[0][0]
   assert ended[0][0].splitlines()[-1].split(';')[0] == written.splitlines()[-1].split(';')[0]
   assert all(line.startswith(('unreadable image', '[Gloo]')) for line in ended[1][0].splitlines())
-  assert len(list((tmp_path / 'two' / 'events').iterdir())) == 1
+  assert len(list((tmp_path / 'two' / 'events').iterdir())) == 2
 
   expected, found = arrays(tmp_path / 'one'), arrays(tmp_path / 'two')
   assert expected.keys() == found.keys() and any('batch_stats' in name for name in expected)

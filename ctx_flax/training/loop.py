@@ -92,14 +92,16 @@ def train(config, workdir):
     bad = BadImages(functools.partial(pipeline.describe_bad, train_source, config=config), progress.warn)
     bad_tests = evaluation.bad_test_images(test_source, config, progress.warn)
     samples = workdir / 'augmented.png' if first and not start else None
-    place = functools.partial(place_batch, bad=bad, samples=samples, source=train_source, config=config)
+    place = functools.partial(place_batch, samples=samples, source=train_source, config=config)
     best = checkpoints.best_accuracy() if config.train.keep_best else np.inf
     with contextlib.closing(Feed(batches, place, config.data.prefetch)) as feed:
       clock = Clock(feed, config.train.batch_size, last - start)
       saved = time.monotonic()
       for step in range(start + 1, last + 1):
         profile.before(step)
-        state, of_step = train_step(state, next(feed))
+        batch, unreadable = next(feed)
+        bad.add(unreadable, 'replaced by the next one')
+        state, of_step = train_step(state, batch)
         pending.append(of_step)
         profile.after(step, of_step)
         clock.tick()
@@ -155,13 +157,17 @@ def train(config, workdir):
   return results
 
 
-def place_batch(batch, bad, samples, source, config):
-  """Sends a batch to the devices; tells of its unreadable images, and draws it if it is a run's first."""
-  bad.add(batch.pop('bad'), 'replaced by the next one')
+def place_batch(batch, samples, source, config):
+  """Sends a batch to the devices, and draws it if it is a run's first.
+
+  Returns:
+    (the batch on the devices, the indices of its unreadable images).
+  """
+  unreadable = batch.pop('bad')
   if samples and not samples.exists():
     captions = image_grid.captions(batch, source.class_names)[:GRID]
     image_grid.save_image_grid(batch['image'][:GRID], samples, config.data.mean, config.data.std, captions)
-  return parallel.place_batch(batch)
+  return parallel.place_batch(batch), unreadable
 
 
 def fetch_metrics(pending, step, alpha, skipped_in_a_row=0):
