@@ -9,9 +9,10 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import sys
 
 import jax
-import rich
+import rich.console
 import rich.table
 
 from benchmarks import input as input_pipeline
@@ -46,7 +47,8 @@ def main(arguments=None):
   )
   for part in chosen.parts or PARTS:
     found[part] = PARTS[part](settings)
-    rich.print(table(part, found[part]))
+    # As wide as it needs to be where nobody's screen ends.
+    rich.console.Console(width=None if sys.stdout.isatty() else 240).print(table(part, found[part]))
     if chosen.json:  # after each part: the next ones may take long
       chosen.json.write_text(json.dumps(found, indent=2) + '\n')
 

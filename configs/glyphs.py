@@ -11,6 +11,6 @@ from configs import default, patches
 
 def get_config(argument=''):
   config = patches.recipe('glyphs', classes=200)
-  config.data.mean = (0.5,)
-  config.data.std = (0.25,)
+  config.data.mean = (0.575,)  # of the images; one value serves all channels
+  config.data.std = (0.29,)
   return default.with_variants(config, argument, patches.VARIANTS)

@@ -25,6 +25,15 @@ jax.config.update('jax_compilation_cache_dir', CACHE)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 
 
+# The files that take longest, to be begun first, so that no process is left with one of them at the end.
+LONG = ('recipes', 'loop', 'processes', 'main', 'accumulation', 'step', 'models', 'golden', 'pipeline')
+
+
+def pytest_collection_modifyitems(items):
+  order = {f'test_{name}.py': number for number, name in enumerate(LONG)}
+  items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(autouse=True, scope='module')
 def forget_programs():
   """Frees what a file has compiled: each program takes pieces of a process's limited number of mappings, and

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from ctx_flax.data import image_grid
+from ctx_flax.data.glyphs import font_file
 from ctx_flax.data.image_grid import GAP, LINE, SIDE
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -81,7 +82,7 @@ def test_values_beyond_black_and_white_are_cut_off(tmp_path):
 def written(text):
   """What `line_below` should be."""
   line = Image.new('RGB', (SIDE + GAP, LINE), 'white')
-  ImageDraw.Draw(line).text((0, 0), text, 'black', ImageFont.load_default(LINE - 5))
+  ImageDraw.Draw(line).text((0, 0), text, 'black', ImageFont.truetype(font_file('DejaVuSans'), LINE - 5))
   return np.asarray(line)
 
 
@@ -101,12 +102,18 @@ def test_captions_stand_below_their_images(tmp_path):
   assert (line_below(second, 0) == 255).all() and (line_below(second, 1) < 255).any()
 
 
+def test_captions_may_be_in_other_scripts(tmp_path):
+  """Two letters that a font lacks would look alike: each an empty box."""
+  grid = save(tmp_path / 'grid.png', np.zeros((2, SIDE, SIDE, 3), np.float32), ['Ж', 'Φ'])
+  assert (line_below(grid, 0) != line_below(grid, 1)).any()
+
+
 def test_long_captions_are_cut_to_the_width_of_the_image(tmp_path):
   """As many of its first letters as have room."""
   images = np.zeros((2, SIDE, SIDE, 3), np.float32)
   name = 'a very long name of a class that nobody can read below an image'
   grid = save(tmp_path / 'grid.png', images, [name, 'dog'])
-  font, draw = ImageFont.load_default(LINE - 5), ImageDraw.Draw(Image.new('RGB', (1, 1)))
+  font, draw = ImageFont.truetype(font_file('DejaVuSans'), LINE - 5), ImageDraw.Draw(Image.new('RGB', (1, 1)))
   fitting = max(i for i in range(len(name)) if draw.textlength(name[:i], font) <= SIDE)
   assert 10 < fitting < len(name)
   np.testing.assert_array_equal(line_below(grid), written(name[:fitting]))

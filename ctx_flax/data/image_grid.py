@@ -7,6 +7,8 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ctx_flax.data.glyphs import font_file
+
 SIDE = 128  # pixels of an image in the grid, at least
 GAP = 4
 LINE = 16  # height of a caption
@@ -41,7 +43,8 @@ def save_image_grid(images, path, mean, std, captions):
   rows = -(-n // columns)
   size = columns * (width + GAP) + GAP, rows * (height + LINE + GAP) + GAP
   grid = Image.new('RGB', size, 'white')
-  draw, font = ImageDraw.Draw(grid), ImageFont.load_default(LINE - 5)
+  # Not Pillow's own font: it has few letters beside the Latin ones.
+  draw, font = ImageDraw.Draw(grid), ImageFont.truetype(font_file('DejaVuSans'), LINE - 5)
   for i, (image, caption) in enumerate(zip(pixels, captions, strict=True)):
     x = GAP + i % columns * (width + GAP)
     y = GAP + i // columns * (height + LINE + GAP)
