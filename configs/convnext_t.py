@@ -68,10 +68,6 @@ def recipe(name, drop_path_rate):
   config.eval.crop_ratio = 0.875
 
   imagenet(config)
-  config.data.rand_augment.operations = 2
-  config.data.rand_augment.magnitude = 9.0
-  config.data.rand_augment.magnitude_std = 0.5
-  config.data.rand_augment.probability = 0.5
   config.data.erasing = 0.25
   config.data.mixup = 0.8
   config.data.cutmix = 1.0
@@ -79,10 +75,14 @@ def recipe(name, drop_path_rate):
 
 
 def imagenet(config):
-  """ImageNet at 224 px with random crops and flips."""
+  """ImageNet at 224 px with random crops, flips and RandAugment (9, 0.5), which all recipes share."""
   config.data.name = 'tfds:imagenet2012'
   config.data.image_size = 224
   config.data.crop_scale = (0.08, 1.0)
   config.data.flip = 0.5
+  config.data.rand_augment.operations = 2
+  config.data.rand_augment.magnitude = 9.0
+  config.data.rand_augment.magnitude_std = 0.5
+  config.data.rand_augment.probability = 0.5
   config.data.workers = 8  # by what one core decodes, a GPU needs several: see data/wait_share in the logs
   config.data.threads = 1  # more of them hold more batches: a worker makes so many at a time

@@ -38,8 +38,4 @@ def get_config(argument=''):
   config.eval.crop_ratio = 0.95
 
   convnext_t.imagenet(config)
-  config.data.rand_augment.operations = 2
-  config.data.rand_augment.magnitude = 9.0
-  config.data.rand_augment.magnitude_std = 0.5
-  config.data.rand_augment.probability = 0.5
   return default.with_variants(config, argument, VARIANTS)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from run_files import arrays, metric_lines
 
 from configs import digits
 from ctx_flax.data import pipeline
@@ -43,21 +44,8 @@ def whole(tmp_path_factory):
   return workdir, loop.train(tiny_config(), workdir)
 
 
-def raw_checkpoint(workdir, step):
-  """All arrays of a checkpoint, by name."""
-  with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
-    trees = checkpoints._manager.load_checkpointables(step)
-  return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(trees)}
-
-
 def steps_of(workdir):
   return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
-
-
-def metric_lines(workdir):
-  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  timed = 'images_per_second', 'data/wait_share'
-  return [{name: value for name, value in line.items() if name not in timed} for line in lines]
 
 
 def contents(workdir):
@@ -115,7 +103,7 @@ def test_interrupted_and_resumed_is_uninterrupted(whole, config, tmp_path, monke
   results = loop.train(config, tmp_path)
   workdir, expected_results = whole
   assert results == expected_results
-  expected, resumed = raw_checkpoint(workdir, STEPS), raw_checkpoint(tmp_path, STEPS)
+  expected, resumed = arrays(workdir, STEPS), arrays(tmp_path, STEPS)
   assert expected.keys() == resumed.keys() and len(expected) > 100
   for name in expected:
     np.testing.assert_array_equal(resumed[name], expected[name], strict=True, err_msg=name)
@@ -169,7 +157,7 @@ def test_loss_that_is_not_finite_names_the_step(config, tmp_path, monkeypatch):
     loop.train(config, tmp_path)
   assert stopped.value.status == 1
   assert steps_of(tmp_path) == [3]
-  assert all(np.isfinite(leaf).all() for leaf in raw_checkpoint(tmp_path, 3).values())
+  assert all(np.isfinite(leaf).all() for leaf in arrays(tmp_path, 3).values())
 
 
 def test_a_state_that_is_not_finite_is_not_saved(config, tmp_path, monkeypatch):
@@ -200,7 +188,7 @@ def test_a_step_that_is_not_finite_can_be_skipped(config, tmp_path, monkeypatch,
     loop.train(config, tmp_path / 'one')
   assert [line['train/skipped'] for line in metric_lines(tmp_path / 'one')] == [0, 0, 0, 0, 1, 0]
   assert '1 skipped' in capsys.readouterr().out
-  checkpoint = raw_checkpoint(tmp_path / 'one', STEPS)
+  checkpoint = arrays(tmp_path / 'one', STEPS)
   assert all(np.isfinite(leaf).all() for leaf in checkpoint.values())
   # Adam took five updates; the schedule is at the sixth step all the same.
   taken = sorted(int(leaf) for name, leaf in checkpoint.items() if name.endswith("['count']"))
@@ -363,6 +351,6 @@ def test_batchnorm_models_train_too(config, tmp_path):
   config.model.update(dims=(8, 8, 8, 8))
   config.train.steps = 1
   loop.train(config, tmp_path)
-  names = raw_checkpoint(tmp_path, 1)
+  names = arrays(tmp_path, 1)
   assert any("['batch_stats']" in name and 'ema' not in name for name in names)
   assert any("['ema']['batch_stats']" in name for name in names)

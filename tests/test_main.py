@@ -1,14 +1,11 @@
 """The program as it is typed: it trains, survives a kill, resumes, evaluates, tells mistakes in one line."""
 
-import json
 import signal
 
-import jax
 import numpy as np
 import pytest
 from program import read_until, run, start
-
-from ctx_flax.training.checkpoints import Checkpoints
+from run_files import arrays, metric_lines
 
 TINY = (
   '--config=configs/digits.py:plain',
@@ -39,16 +36,6 @@ def test_stopped_by_a_signal_and_evaluated(tmp_path):
   assert all(weights in written for weights in ('raw', 'EMA')) and f'step {step} of' in written
 
 
-def left_behind(workdir):
-  """(arrays of the last checkpoint, lines of metrics without what was timed)."""
-  with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
-    trees = checkpoints._manager.load_checkpointables(checkpoints.latest())
-  arrays = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(trees)}
-  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  timed = 'images_per_second', 'data/wait_share'
-  return arrays, [{name: value for name, value in line.items() if name not in timed} for line in lines]
-
-
 def test_killed_again_and_again_it_ends_as_if_never(tmp_path):
   """kill -9 while a checkpoint may be half written, in a program that was resumed too; bit for bit."""
   twelve = *TINY, '--config.train.steps=12', '--config.train.log_every=1', '--config.model.drop_path_rate=0.2'
@@ -61,11 +48,11 @@ def test_killed_again_and_again_it_ends_as_if_never(tmp_path):
     killed.communicate()
   status, written, errors = run(*twelve, workdir)
   assert (status, errors) == (0, '') and 'resumed at step' in written
-  expected, found = left_behind(tmp_path / 'whole'), left_behind(tmp_path / 'killed')
-  assert expected[0].keys() == found[0].keys() and expected[0]["['optimizer']['step']"] == 12
-  for name, array in expected[0].items():
-    np.testing.assert_array_equal(found[0][name], array, strict=True, err_msg=name)
-  assert found[1] == expected[1]
+  expected, found = arrays(tmp_path / 'whole'), arrays(tmp_path / 'killed')
+  assert expected.keys() == found.keys() and expected["['optimizer']['step']"] == 12
+  for name, array in expected.items():
+    np.testing.assert_array_equal(found[name], array, strict=True, err_msg=name)
+  assert metric_lines(tmp_path / 'killed') == metric_lines(tmp_path / 'whole')
 
 
 def test_check_tells_the_run_and_trains_nothing(tmp_path):

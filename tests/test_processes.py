@@ -1,16 +1,13 @@
 """Two processes of two devices each are one process of four, also stopped in between."""
 
 import contextlib
-import json
 import signal
 import socket
 
-import jax
 import numpy as np
 from program import read_until, start
+from run_files import arrays, metric_lines
 from test_recipes import RESNET_TINY, TINY
-
-from ctx_flax.training.checkpoints import Checkpoints
 
 # A large eps keeps Adam's first steps from being the sign of gradients that are rounding alone.
 STEPS = 8
@@ -21,18 +18,6 @@ ARGUMENTS = (
   '--config.optimizer.eps=0.01',
   '--config.train.ema_decay=0.5',
 )
-
-
-def arrays(workdir):
-  with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
-    trees = checkpoints._manager.load_checkpointables(STEPS)
-  return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(trees)}
-
-
-def measured(workdir):
-  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-  timed = 'images_per_second', 'data/wait_share'
-  return [{name: value for name, value in line.items() if name not in timed} for line in lines]
 
 
 def start_two(*arguments):
@@ -78,7 +63,7 @@ def test_the_number_of_processes_does_not_matter(jpeg_folder, tmp_path):
   assert expected.keys() == found.keys() and any('batch_stats' in name for name in expected)
   for name in expected:
     np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
-  for alone, together in zip(measured(tmp_path / 'one'), measured(tmp_path / 'two'), strict=True):
+  for alone, together in zip(metric_lines(tmp_path / 'one'), metric_lines(tmp_path / 'two'), strict=True):
     assert alone.keys() == together.keys()
     for name, value in alone.items():
       np.testing.assert_allclose(together[name], value, rtol=1e-5, atol=1e-5, err_msg=name)

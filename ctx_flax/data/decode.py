@@ -97,7 +97,7 @@ def _orientation(image):
     return 1
   try:
     return image.getexif().get(ExifTags.Base.Orientation, 1)
-  except Exception:  # a damaged EXIF block says nothing about the pixels
+  except Exception:  # Pillow's parser raises whatever a damaged block leads it to; the pixels may be good
     return 1
 
 

@@ -169,7 +169,7 @@ class Checkpoints:
   def _saving(self):
     try:
       yield
-    except Exception as error:  # a full disk is a ValueError of many lines here, an OSError there
+    except Exception as error:  # orbax gives one cause many types: a full disk is a ValueError or an OSError
       text = str(error) or type(error).__name__
       reason = NO_SPACE if NO_SPACE in text else ' '.join(text.split())[:200]
       raise SaveError(f'checkpoint {self._step} could not be written: {reason}') from error

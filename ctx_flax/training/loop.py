@@ -164,6 +164,7 @@ def place_batch(batch, samples, source, config):
     (the batch on the devices, the indices of its unreadable images).
   """
   unreadable = batch.pop('bad')
+  unreadable = unreadable[unreadable >= 0]  # here, in the thread that feeds: hardly ever any are left
   if samples and not samples.exists():
     captions = image_grid.captions(batch, source.class_names)[:GRID]
     image_grid.save_image_grid(batch['image'][:GRID], samples, config.data.mean, config.data.std, captions)
