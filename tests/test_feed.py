@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-import weakref
 
 import pytest
 
@@ -61,30 +60,6 @@ def test_an_error_in_placing_is_told():
   with pytest.raises(ZeroDivisionError):
     next(feed)
   feed.close()
-
-
-def test_an_error_does_not_keep_batches():
-  """Batches may lie in memory shared with workers, which has to be given back when the feed is closed."""
-
-  class Batch:
-    pass
-
-  alive = weakref.WeakSet()
-
-  def inner(batch):
-    raise ValueError('a bad file')
-
-  class Failing:
-    def __next__(self):
-      batch = Batch()
-      alive.add(batch)
-      inner(batch)
-
-  feed = Feed(Failing(), lambda batch: batch, 1)
-  with pytest.raises(ValueError, match='a bad file') as error:
-    next(feed)
-  feed.close()
-  assert error.value is not None and not alive
 
 
 def test_it_runs_ahead_without_being_asked_and_counts_the_waiting():

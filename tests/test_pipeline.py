@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
 import pytest
@@ -223,6 +224,9 @@ def test_batches_do_not_depend_on_worker_processes(full, workers):
   assert all(x.flags.owndata for batch in taken for x in batch.values())
   found.close()
   assert have_ended(started)
+  for index in range(100):
+    with pytest.raises(FileNotFoundError):
+      SharedMemory(f'{found._prefix}-{index}')
 
 
 def test_evaluation_in_worker_processes_sees_every_image_once_too(full):

@@ -21,9 +21,8 @@ from typing import Any
 import grain
 import numpy as np
 from absl import flags
-from grain.multiprocessing import SharedMemoryArray
 
-from ctx_flax.data import mixing, transforms
+from ctx_flax.data import mixing, shared_memory, transforms
 from ctx_flax.data.decode import BadImage
 
 ON_BAD_IMAGE = 'skip', 'error'
@@ -200,13 +199,17 @@ def _share(total, process, processes, field):
 def _iterate(batches, data):
   # In units of batches, which are large: one for each thread, and one from each worker that waits.
   options = grain.ReadOptions(num_threads=data.threads, prefetch_buffer_size=data.threads)
-  dataset = batches.to_iter_dataset(options)
-  if data.workers:
-    if not flags.FLAGS.is_parsed():
-      flags.FLAGS.mark_as_parsed()  # grain reads its own, and who imports us need not use absl
-    processes = grain.MultiprocessingOptions(num_workers=data.workers, per_worker_buffer_size=1)
-    dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker).map(_own_memory)
-  return Batches(iter(dataset))
+  if not data.workers:
+    return Batches(iter(batches.to_iter_dataset(options)))
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # grain reads its own, and who imports us need not use absl
+  prefix = shared_memory.new_prefix()
+  put = functools.partial(shared_memory.put, prefix=prefix)
+  dataset = batches.map_with_index(put).to_iter_dataset(options)
+  processes = grain.MultiprocessingOptions(num_workers=data.workers, per_worker_buffer_size=1)
+  dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker)
+  # A worker has one batch in every thread and one behind each, and a few wait on the way: counted amply.
+  return SharedBatches(iter(dataset), prefix, ahead=data.workers * (2 * data.threads + 10))
 
 
 class Batches:
@@ -222,19 +225,29 @@ class Batches:
     return next(self._iterator)
 
   def close(self):
-    self._iterator.close()
-    self._iterator = iter(())
-    # grain keeps each worker's last batch in a cycle of references, and gives shared memory back in a thread,
-    # which the end of the process would cut off: wait until it has done what was left to do.
+    iterator, self._iterator = self._iterator, iter(())
+    if hasattr(iterator, 'close'):  # else it was closed before
+      iterator.close()
+
+
+class SharedBatches(Batches):
+  """Batches that come from workers in shared memory, of which up to `ahead` were made and not taken yet."""
+
+  def __init__(self, iterator, prefix, ahead):
+    super().__init__(iterator)
+    self._prefix, self._ahead = prefix, ahead
+    self._taken = 0
+
+  def __next__(self):
+    handle = super().__next__()
+    self._taken += 1
+    return handle.take()
+
+  def close(self):
+    super().close()
+    shared_memory.give_back(self._prefix, range(self._taken, self._taken + self._ahead))
+    # grain's iterators refer to each other in circles, which keep the semaphores of their queues.
     gc.collect()
-    thread = getattr(SharedMemoryArray, '_del_thread_pool', None)
-    if thread is not None:
-      thread.apply(int)
-
-
-def _own_memory(batch):
-  """Copies a batch out of the memory shared with a worker, which jax would keep from being given back."""
-  return {name: np.array(x) for name, x in batch.items()}
 
 
 def _start_worker(*_):

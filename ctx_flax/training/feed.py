@@ -1,11 +1,8 @@
 """Batches made ahead of the step that takes them, and images that could not be read on the way."""
 
-import contextlib
 import queue
 import threading
 import time
-import traceback
-import types
 
 NAMED = 10  # bad images that a run names one by one
 
@@ -65,7 +62,6 @@ class Feed:
       try:
         batch = self._place(next(self._batches))
       except BaseException as error:  # StopIteration too: the caller's thread raises it
-        _forget_locals(error)
         self._ready.put((None, error))
         return
       self._ready.put((batch, None))
@@ -73,19 +69,6 @@ class Feed:
   def _drain(self):
     while not self._ready.empty():
       self._ready.get_nowait()
-
-
-def _forget_locals(error):
-  """Empties the frames that an error keeps: they hold batches, in memory that is shared with workers.
-
-  grain takes its own frames out of the traceback, where they stay behind those that are left.
-  """
-  for frame, _ in traceback.walk_tb(error.__traceback__):
-    behind: types.FrameType | None = frame
-    while behind is not None:
-      with contextlib.suppress(RuntimeError):  # it is running
-        behind.clear()
-      behind = behind.f_back
 
 
 class BadImages:
