@@ -45,9 +45,9 @@ def test_operations(monkeypatch):
   assert [(row['operation'], row['path'], row['shape']) for row in rows] == [
     (f'{operation}', path, '2 x 4 x 4 x 8')
     for operation, paths in (
-      ('contextual depthwise 7x7', ('two steps', 'one step')),
-      ('contextual dense 3x3', ('two steps', 'one step')),
-      ('depthwise 7x7', ('xla', 'shift')),
+      ('contextual depthwise 7x7', ('two steps', 'ours')),
+      ('contextual dense 3x3', ('two steps', 'ours')),
+      ('depthwise 7x7', ('xla', 'ours')),
     )
     for path in paths
   ]

@@ -23,7 +23,7 @@ from op_cases import (
 )
 
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv, deform_conv
-from ctx_flax.ops.contextual_conv import PATHS
+from ctx_flax.ops.contextual_conv import PATHS, images_at_once
 
 NAMES = 'x kernel kernel_delta offsets mask'
 FUNCTIONS = {
@@ -84,6 +84,19 @@ def test_every_path_gives_the_same(kind, path):
   expected = compiled(function, **case.options)(arguments, cotangent)
   assert_close(compiled(function, path=path, **case.options)(arguments, cotangent), expected)
   assert_equals_reference(function, slow, arguments, cotangent, path=path, **case.options)
+
+
+@both
+def test_images_in_turn_give_what_all_together_give(kind):
+  """Six images, of which three at a time fit into the cache; and what the shared kernel gets adds up."""
+  case = Case(bhw=(6, 20, 20), c=256, d=4)
+  arguments, cotangent = draw(case, NAMES, depthwise=kind == 'depthwise')
+  assert images_at_once(arguments['x']) == 3
+  found = [
+    compiled(FUNCTIONS[kind][0], path=path, **case.options)(arguments, cotangent)
+    for path in ('one_step', 'one_step_cpu')
+  ]
+  assert_close(*found)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +266,7 @@ def test_wrong_input_is_named(kind):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'path': 'three_steps'}, r"path='three_steps': expected None or one of \('one_step', 'two_steps'\)"),
+    ({'path': 'three_steps'}, r"path='three_steps': expected None or one of \('one_step', 'one_step_cpu'"),
     ({'strides': 0}, 'strides=0: expected an int or a pair of ints, each at least 1'),
     ({'dilation': (1, 1, 1)}, r'dilation=\(1, 1, 1\): expected'),
     ({'padding': 'HALF'}, "padding='HALF': expected 'SAME', 'VALID', an int"),

@@ -2,20 +2,24 @@
 
 Deformable, modulated, and with a kernel that differs from image to image by a small delta. Nothing of
 size b * u * v * k * c exists at any time, neither forward nor backward: the gradient rules sample the
-taps anew. Axes: b images, h w input grid, u v output grid, k taps (row-major), c in, d out.
+taps anew. docs/one_step.md explains the arithmetic and the memory. Axes: b images, h w input grid, u v
+output grid, k taps (row-major), c in, d out.
 
 Source: the paper's supplementary, section 3 ("efficient computation"), for the depthwise case; the
 dense case uses that a delta shared by all output channels adds one number per image and position.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.ops.bilinear import CORNERS, corner_weight, corners, gather
+from ctx_flax.ops.bilinear import CORNERS, bilinear_sample, corner_weight, corners, gather
 from ctx_flax.ops.deform_conv import accumulation, deform_conv
 from ctx_flax.ops.geometry import check_shape, output_size, pair, resolve_padding, sampling_points
 
-PATHS = 'one_step', 'two_steps'
+PATHS = 'one_step', 'one_step_cpu', 'two_steps'
+CACHE_BYTES = 5 << 18  # 1.25 MB for one of the arrays that stay in a CPU's cache
 
 
 def contextual_conv(
@@ -37,7 +41,8 @@ def contextual_conv(
     mask: (b, u, v, k) or None for ones.
     strides, dilation: int or (rows, columns).
     padding: int, (rows, columns), ((top, bottom), (left, right)), 'SAME' or 'VALID' (XLA's).
-    path: None chooses; 'one_step' or 'two_steps' (materialises all taps and kernels) forces.
+    path: None chooses by platform; 'one_step', 'one_step_cpu' (other gradients) or 'two_steps'
+      (materialises all taps and kernels) forces.
 
   Returns:
     (b, u, v, d) in the dtype of x; accumulated in at least float32.
@@ -52,14 +57,14 @@ def contextual_conv(
   check_shape('kernel_delta', kernel_delta, 'b kh kw c', (b, kh, kw, c))
   geometry = _geometry(x, (kh, kw), strides, padding, dilation)
   _check_sampling(x, (kh, kw), offsets, mask, geometry)
-  if _choose(path) == 'two_steps':
+  if _checked(path) == 'two_steps':
     dtype = accumulation(x)
     kernels = (kernel.astype(dtype)[None] + kernel_delta.astype(dtype)[..., None]).astype(x.dtype)
     return deform_conv(x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation)
   points, mask = _taps_first(offsets, mask, (kh, kw), geometry, accumulation(x))
-  delta = jnp.moveaxis(kernel_delta.astype(accumulation(x)).reshape(b, kh * kw, c), 1, 0)
-  y = _sum_dense(x, kernel.astype(x.dtype).reshape(kh * kw, c, d), delta, points, mask)
-  return y.astype(x.dtype)
+  y = _sum_dense_once(x, kernel.astype(x.dtype).reshape(kh * kw, c, d), points, mask, path)
+  delta = kernel_delta.astype(accumulation(x)).reshape(b, kh * kw, c)
+  return (y + _delta_sum(x, delta, points, mask)[..., None]).astype(x.dtype)
 
 
 def contextual_depthwise_conv(
@@ -78,7 +83,8 @@ def contextual_depthwise_conv(
     mask: (b, u, v, k) or None for ones.
     strides, dilation: int or (rows, columns).
     padding: int, (rows, columns), ((top, bottom), (left, right)), 'SAME' or 'VALID' (XLA's).
-    path: None chooses; 'one_step' or 'two_steps' (materialises all taps) forces.
+    path: None chooses by platform; 'one_step', 'one_step_cpu' (gradients a few images at a time) or
+      'two_steps' (materialises all taps) forces.
 
   Returns:
     (b, u, v, c) in the dtype of x; accumulated in at least float32.
@@ -100,20 +106,20 @@ def contextual_depthwise_conv(
   kernels = jnp.broadcast_to(kernel.astype(dtype).reshape(1, kh, kw, c), (b, kh, kw, c))
   if kernel_delta is not None:
     kernels = kernels + kernel_delta.astype(dtype)
-  if _choose(path) == 'two_steps':
+  if _checked(path) == 'two_steps':
     kernels = kernels.astype(x.dtype)[:, :, :, None]
     return deform_conv(
       x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation, groups=c
     )
   points, mask = _taps_first(offsets, mask, (kh, kw), geometry, accumulation(x))
-  y = _sum_depthwise(x, jnp.moveaxis(kernels.reshape(b, kh * kw, c), 1, 0), points, mask)
+  y = _sum_depthwise_once(x, jnp.moveaxis(kernels.reshape(b, kh * kw, c), 1, 0), points, mask, path)
   return y.astype(x.dtype)
 
 
-def _choose(path):
+def _checked(path):
   if path not in (None, *PATHS):
     raise ValueError(f'path={path!r}: expected None or one of {PATHS}')
-  return path or 'one_step'
+  return path
 
 
 def _geometry(x, kernel_size, strides, padding, dilation):
@@ -140,12 +146,27 @@ def _taps_first(offsets, mask, kernel_size, geometry, dtype):
   return points, jnp.moveaxis(mask.astype(points.dtype), 3, 0)
 
 
-# The two sums over taps. Shapes: x (b, h, w, c), kernels (k, b, c) or kernel (k, c, d) with delta
-# (k, b, c), points (k, b, u, v, 2), mask (k, b, u, v) -> (b, u, v, c) or (b, u, v, d).
+def _delta_sum(x, delta, points, mask):
+  """What the deltas (b, k, c) add to every output channel of the dense convolution: (b, u, v).
+
+  Sampling is linear: each tap's image is first contracted with its delta, and one number is sampled.
+  """
+  fields = jnp.einsum('bhwc,bkc->kbhw', x.astype(delta.dtype), delta)
+
+  @jax.checkpoint  # else automatic differentiation keeps a dozen arrays of all taps
+  def add_tap(total, tap):
+    field, points, mask = tap
+    return total + mask * bilinear_sample(field[..., None], points)[..., 0], None
+
+  return jax.lax.scan(add_tap, jnp.zeros(points.shape[1:4], delta.dtype), (fields, points, mask))[0]
 
 
-@jax.custom_vjp
-def _sum_depthwise(x, kernels, points, mask):
+# The two sums over taps. Shapes: x (b, h, w, c), kernels (k, b, c) or kernel (k, c, d), points
+# (k, b, u, v, 2), mask (k, b, u, v) -> (b, u, v, c) or (b, u, v, d).
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _sum_depthwise(x, kernels, points, mask, path):
   pixels = _flatten(x)
 
   def add_tap(total, tap):
@@ -156,20 +177,27 @@ def _sum_depthwise(x, kernels, points, mask):
   return jax.lax.scan(add_tap, total, (kernels, points, mask))[0]
 
 
-def _sum_depthwise_forward(x, kernels, points, mask):
-  return _sum_depthwise(x, kernels, points, mask), (x, kernels, points, mask)
+def _sum_depthwise_forward(x, kernels, points, mask, path):
+  return _sum_depthwise(x, kernels, points, mask, path), (x, kernels, points, mask)
 
 
-def _sum_depthwise_backward(saved, dy):
-  x, kernels, points, mask = saved
+def _sum_depthwise_backward(path, saved, dy):
+  default = functools.partial(
+    _depthwise_gradients, explained=_explained, sum_positions=lambda products: jnp.sum(products, 1)
+  )
+  return _choose(path, _depthwise_gradients_in_turn, default, (*saved, dy))
+
+
+def _depthwise_gradients(x, kernels, points, mask, dy, *, explained, sum_positions):
   pixels = _flatten(x)
 
   def tap_gradients(dx, tap):
     kernel, points, mask = tap
     # One scatter serves two gradients: of x (times the kernel) and of the kernel (times x).
     dsample = dy * kernel[:, None, None]
-    dpoints, dmask, scattered = _tap_gradients(pixels, points, mask, dsample, dy, x.shape)
-    dkernel = jnp.sum(pixels.astype(dy.dtype) * scattered, 1)
+    nothing = jnp.zeros(pixels.shape, dy.dtype)
+    dpoints, dmask, scattered = _tap_gradients(pixels, points, mask, dsample, dy, nothing, x.shape, explained)
+    dkernel = sum_positions(pixels.astype(dy.dtype) * scattered)
     return dx + kernel[:, None] * scattered, (dkernel, dpoints, dmask)
 
   dx = jnp.zeros(pixels.shape, dy.dtype)
@@ -177,50 +205,119 @@ def _sum_depthwise_backward(saved, dy):
   return dx.reshape(x.shape).astype(x.dtype), dkernels, dpoints, dmask
 
 
+def _depthwise_gradients_in_turn(*arrays):
+  """A few images at a time, which stay in the cache from the first tap to the last."""
+  images = images_at_once(arrays[0])
+  gradients = functools.partial(
+    _depthwise_gradients, explained=_explained_cpu_at_once, sum_positions=_ones_times
+  )
+  if images == arrays[0].shape[0]:
+    return gradients(*arrays)
+  axes = 0, 1, 1, 1, 0  # of the images
+
+  def split(array, axis):
+    shape = *array.shape[:axis], -1, images, *array.shape[axis + 1 :]
+    return jnp.moveaxis(array.reshape(shape), axis, 0)
+
+  def join(array, axis):
+    array = jnp.moveaxis(array, 0, axis)
+    return array.reshape(*array.shape[:axis], -1, *array.shape[axis + 2 :])
+
+  found = jax.lax.map(lambda own: gradients(*own), tuple(map(split, arrays, axes)))
+  return tuple(map(join, found, axes))
+
+
+def images_at_once(x):
+  """How many of the images (b, h, w, c) fit into the cache in float32: a divisor of b, at least 1."""
+  b, h, w, c = x.shape
+  fit = min(CACHE_BYTES // (4 * h * w * c), b)
+  return next(n for n in range(max(fit, 1), 0, -1) if b % n == 0)
+
+
 _sum_depthwise.defvjp(_sum_depthwise_forward, _sum_depthwise_backward)
 
 
-@jax.custom_vjp
-def _sum_dense(x, kernel, delta, points, mask):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _sum_dense(x, kernel, points, mask, path):
   pixels, dtype = _flatten(x), accumulation(x)
 
   def add_tap(total, tap):
-    kernel, delta, points, mask = tap
-    sample = _sample(pixels, points, mask, x.shape)
-    shared = jnp.einsum('buvc,cd->buvd', sample.astype(x.dtype), kernel, preferred_element_type=dtype)
-    own = jnp.einsum('buvc,bc->buv', sample, delta)
-    return total + shared + own[..., None], None
+    kernel, points, mask = tap
+    sample = _sample(pixels, points, mask, x.shape).astype(x.dtype)
+    return total + jnp.einsum('buvc,cd->buvd', sample, kernel, preferred_element_type=dtype), None
 
   total = jnp.zeros((*points.shape[1:4], kernel.shape[-1]), dtype)
-  return jax.lax.scan(add_tap, total, (kernel, delta, points, mask))[0]
+  return jax.lax.scan(add_tap, total, (kernel, points, mask))[0]
 
 
-def _sum_dense_forward(x, kernel, delta, points, mask):
-  return _sum_dense(x, kernel, delta, points, mask), (x, kernel, delta, points, mask)
+def _sum_dense_forward(x, kernel, points, mask, path):
+  return _sum_dense(x, kernel, points, mask, path), (x, kernel, points, mask)
 
 
-def _sum_dense_backward(saved, dy):
-  x, kernel, delta, points, mask = saved
+def _sum_dense_backward(path, saved, dy):
+  cpu, default = (functools.partial(_dense_gradients, explained=way) for way in (_explained_cpu, _explained))
+  return _choose(path, cpu, default, (*saved, dy))
+
+
+def _dense_gradients(x, kernel, points, mask, dy, *, explained):
   pixels, dtype = _flatten(x), dy.dtype
   low = dy.astype(x.dtype)  # matrix products in the compute dtype, sums in float32
-  dy_all = jnp.sum(dy, -1)  # a delta reaches every output channel
 
   def tap_gradients(dx, tap):
-    kernel, delta, points, mask = tap
-    sample = _sample(pixels, points, mask, x.shape)
-    dkernel = jnp.einsum('buvc,buvd->cd', sample.astype(x.dtype), low, preferred_element_type=dtype)
-    ddelta = jnp.einsum('buvc,buv->bc', sample, dy_all)
+    kernel, points, mask = tap
+    sample = _sample(pixels, points, mask, x.shape).astype(x.dtype)
+    dkernel = jnp.einsum('buvc,buvd->cd', sample, low, preferred_element_type=dtype)
     dsample = jnp.einsum('buvd,cd->buvc', low, kernel, preferred_element_type=dtype)
-    dsample = dsample + dy_all[..., None] * delta[:, None, None]
-    dpoints, dmask, scattered = _tap_gradients(pixels, points, mask, dsample, dsample, x.shape)
-    return dx + scattered, (dkernel.astype(kernel.dtype), ddelta, dpoints, dmask)
+    dpoints, dmask, dx = _tap_gradients(pixels, points, mask, dsample, dsample, dx, x.shape, explained)
+    return dx, (dkernel.astype(kernel.dtype), dpoints, dmask)
 
   dx = jnp.zeros(pixels.shape, dtype)
-  dx, gradients = jax.lax.scan(tap_gradients, dx, (kernel, delta, points, mask))
-  return dx.reshape(x.shape).astype(x.dtype), *gradients
+  dx, (dkernel, dpoints, dmask) = jax.lax.scan(tap_gradients, dx, (kernel, points, mask))
+  return dx.reshape(x.shape).astype(x.dtype), dkernel, dpoints, dmask
 
 
 _sum_dense.defvjp(_sum_dense_forward, _sum_dense_backward)
+
+
+# Traced once for all layers of one shape.
+_sum_depthwise_once = jax.jit(_sum_depthwise, static_argnums=4)
+_sum_dense_once = jax.jit(_sum_dense, static_argnums=4)
+
+
+def _choose(path, cpu, default, arrays):
+  if path:
+    return {'one_step_cpu': cpu, 'one_step': default}[path](*arrays)
+  return jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
+
+
+# How much of a cotangent (b, u, v, c) the pixel at each corner explains: {corner: (b, u, v)}, the only sums
+# over channels that the gradients need. On CPUs XLA's sums over the first or last axis of an array are not
+# vectorised; its products with ones are.
+
+
+def _explained(dsample, pixels, index):
+  return {corner: jnp.sum(dsample * gather(pixels, index[corner]), -1) for corner in CORNERS}
+
+
+def _explained_cpu(dsample, pixels, index):
+  return {corner: _times_ones(dsample * gather(pixels, index[corner])) for corner in CORNERS}
+
+
+def _explained_cpu_at_once(dsample, pixels, index):
+  """For a few images: one long gather and product instead of four short ones."""
+  picked = gather(pixels, jnp.stack([index[corner] for corner in CORNERS], 1))
+  along = _times_ones(dsample[:, None] * picked)
+  return {corner: along[:, n] for n, corner in enumerate(CORNERS)}
+
+
+def _times_ones(products):
+  """(..., c) -> (...)."""
+  return (products @ jnp.ones((products.shape[-1], 1), products.dtype))[..., 0]
+
+
+def _ones_times(products):
+  """(b, n, c) -> (b, c)."""
+  return (jnp.ones((1, products.shape[1]), products.dtype) @ products)[:, 0]
 
 
 # One tap: points (b, u, v, 2), mask (b, u, v), pixels (b, h * w, c).
@@ -240,33 +337,25 @@ def _sample(pixels, points, mask, shape):
   )
 
 
-def _tap_gradients(pixels, points, mask, dsample, spread, shape):
+def _tap_gradients(pixels, points, mask, dsample, spread, onto, shape, explained):
   """Transposes one sampled tap, given the cotangent dsample (b, u, v, c) of its samples.
 
   Returns:
-    The gradients of the points (b, u, v, 2) and of the mask (b, u, v), and the sum over positions
-    (b, h * w, c) of mask * interpolation weight * `spread` (b, u, v, c) on the pixels that were sampled.
+    The gradients of the points (b, u, v, 2) and of the mask (b, u, v), and `onto` (b, h * w, c) with
+    mask * interpolation weight * `spread` (b, u, v, c) added to the pixels that were sampled.
   """
   index, fraction, inside = corners(points, *shape[1:3])
-  weight = jnp.stack([corner_weight(fraction, inside, corner) for corner in CORNERS])
-
-  def one_corner(scattered, corner):
-    index, weight = corner
-    # How much of the cotangent this corner's pixel explains: the only sum over channels that is needed.
-    along = jnp.sum(dsample * gather(pixels, index), -1)
-    values = (mask * weight)[..., None] * spread
-    return jax.vmap(_add_at)(scattered, index, values), along
-
-  # A loop over the corners rather than four copies: one gathered and one scattered array live at a time.
-  scattered = jnp.zeros((*pixels.shape[:2], spread.shape[-1]), spread.dtype)
-  stacked = jnp.stack([index[corner] for corner in CORNERS]), weight
-  scattered, along = jax.lax.scan(one_corner, scattered, stacked)
-  dy = dx = 0.0
-  for (i, j), value in zip(CORNERS, along, strict=True):
-    visible = value * inside[0][i] * inside[1][j]
+  weight = {corner: corner_weight(fraction, inside, corner) for corner in CORNERS}
+  for corner in CORNERS:
+    onto = jax.vmap(_add_at)(onto, index[corner], (mask * weight[corner])[..., None] * spread)
+  along = explained(dsample, pixels, index)
+  dmask = dy = dx = 0.0
+  for i, j in CORNERS:
+    dmask += weight[i, j] * along[i, j]
+    visible = along[i, j] * inside[0][i] * inside[1][j]
     dy += (1 if i else -1) * (fraction[1] if j else 1 - fraction[1]) * visible
     dx += (1 if j else -1) * (fraction[0] if i else 1 - fraction[0]) * visible
-  return mask[..., None] * jnp.stack([dy, dx], -1), jnp.sum(weight * along, 0), scattered
+  return mask[..., None] * jnp.stack([dy, dx], -1), dmask, onto
 
 
 def _add_at(pixels, index, values):
