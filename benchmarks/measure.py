@@ -41,13 +41,14 @@ def program(function, *arguments):
   )
 
 
-def take_turns(candidates, rounds, least_seconds=0.05):
+def take_turns(candidates, rounds, least_seconds=0.2):
   """Seconds of one call of each candidate in each round.
 
   Args:
     candidates: {name: function without arguments that waits for its result}.
     rounds: in each, every candidate runs once after the other; one more, first, only warms up.
-    least_seconds: a candidate that takes less is called several times in a round.
+    least_seconds: a candidate that takes less is called several times in a round, after as many calls that do
+      not count: the system is still taking back the memory of the candidate before, some of them gigabytes.
 
   Returns:
     {name: [seconds per call, one for each round]}.
@@ -61,6 +62,8 @@ def take_turns(candidates, rounds, least_seconds=0.05):
   seconds: dict[str, list[float]] = {name: [] for name in candidates}
   for _ in range(rounds):
     for name, run in candidates.items():
+      for _ in range(calls[name]):
+        run()
       began = time.perf_counter()
       for _ in range(calls[name]):
         run()

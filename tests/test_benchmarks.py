@@ -24,7 +24,7 @@ def test_candidates_take_turns():
   seconds = measure.take_turns(
     {'a': lambda: calls.append('a'), 'b': lambda: calls.append('b')}, rounds=3, least_seconds=0.0
   )
-  assert ''.join(calls) == 'aabb' + 'ab' * 3
+  assert ''.join(calls) == 'aabb' + 'aabb' * 3
   assert {name: len(of) for name, of in seconds.items()} == {'a': 3, 'b': 3}
   assert measure.ratio([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]) == 3.0
 

@@ -23,7 +23,8 @@ from op_cases import (
 )
 
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv, deform_conv
-from ctx_flax.ops.contextual_conv import PATHS, images_at_once
+from ctx_flax.ops.contextual_conv import PATHS
+from ctx_flax.ops.contextual_gradients import images_at_once
 
 NAMES = 'x kernel kernel_delta offsets mask'
 FUNCTIONS = {

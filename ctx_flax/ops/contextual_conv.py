@@ -14,12 +14,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.ops.bilinear import CORNERS, bilinear_sample, corner_weight, corners, gather
+from ctx_flax.ops import contextual_gradients
+from ctx_flax.ops.bilinear import bilinear_sample
+from ctx_flax.ops.contextual_gradients import flatten, sample_tap
 from ctx_flax.ops.deform_conv import accumulation, deform_conv
 from ctx_flax.ops.geometry import check_shape, output_size, pair, resolve_padding, sampling_points
 
 PATHS = 'one_step', 'one_step_cpu', 'two_steps'
-CACHE_BYTES = 5 << 18  # 1.25 MB for one of the arrays that stay in a CPU's cache
 
 
 def contextual_conv(
@@ -167,11 +168,11 @@ def _delta_sum(x, delta, points, mask):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _sum_depthwise(x, kernels, points, mask, path):
-  pixels = _flatten(x)
+  pixels = flatten(x)
 
   def add_tap(total, tap):
     kernel, points, mask = tap
-    return total + kernel[:, None, None] * _sample(pixels, points, mask, x.shape), None
+    return total + kernel[:, None, None] * sample_tap(pixels, points, mask, x.shape), None
 
   total = jnp.zeros((*points.shape[1:4], x.shape[-1]), accumulation(x))
   return jax.lax.scan(add_tap, total, (kernels, points, mask))[0]
@@ -182,56 +183,7 @@ def _sum_depthwise_forward(x, kernels, points, mask, path):
 
 
 def _sum_depthwise_backward(path, saved, dy):
-  default = functools.partial(
-    _depthwise_gradients, explained=_explained, sum_positions=lambda products: jnp.sum(products, 1)
-  )
-  return _choose(path, _depthwise_gradients_in_turn, default, (*saved, dy))
-
-
-def _depthwise_gradients(x, kernels, points, mask, dy, *, explained, sum_positions):
-  pixels = _flatten(x)
-
-  def tap_gradients(dx, tap):
-    kernel, points, mask = tap
-    # One scatter serves two gradients: of x (times the kernel) and of the kernel (times x).
-    dsample = dy * kernel[:, None, None]
-    nothing = jnp.zeros(pixels.shape, dy.dtype)
-    dpoints, dmask, scattered = _tap_gradients(pixels, points, mask, dsample, dy, nothing, x.shape, explained)
-    dkernel = sum_positions(pixels.astype(dy.dtype) * scattered)
-    return dx + kernel[:, None] * scattered, (dkernel, dpoints, dmask)
-
-  dx = jnp.zeros(pixels.shape, dy.dtype)
-  dx, (dkernels, dpoints, dmask) = jax.lax.scan(tap_gradients, dx, (kernels, points, mask))
-  return dx.reshape(x.shape).astype(x.dtype), dkernels, dpoints, dmask
-
-
-def _depthwise_gradients_in_turn(*arrays):
-  """A few images at a time, which stay in the cache from the first tap to the last."""
-  images = images_at_once(arrays[0])
-  gradients = functools.partial(
-    _depthwise_gradients, explained=_explained_cpu_at_once, sum_positions=_ones_times
-  )
-  if images == arrays[0].shape[0]:
-    return gradients(*arrays)
-  axes = 0, 1, 1, 1, 0  # of the images
-
-  def split(array, axis):
-    shape = *array.shape[:axis], -1, images, *array.shape[axis + 1 :]
-    return jnp.moveaxis(array.reshape(shape), axis, 0)
-
-  def join(array, axis):
-    array = jnp.moveaxis(array, 0, axis)
-    return array.reshape(*array.shape[:axis], -1, *array.shape[axis + 2 :])
-
-  found = jax.lax.map(lambda own: gradients(*own), tuple(map(split, arrays, axes)))
-  return tuple(map(join, found, axes))
-
-
-def images_at_once(x):
-  """How many of the images (b, h, w, c) fit into the cache in float32: a divisor of b, at least 1."""
-  b, h, w, c = x.shape
-  fit = min(CACHE_BYTES // (4 * h * w * c), b)
-  return next(n for n in range(max(fit, 1), 0, -1) if b % n == 0)
+  return contextual_gradients.depthwise(path, *saved, dy)
 
 
 _sum_depthwise.defvjp(_sum_depthwise_forward, _sum_depthwise_backward)
@@ -239,11 +191,11 @@ _sum_depthwise.defvjp(_sum_depthwise_forward, _sum_depthwise_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _sum_dense(x, kernel, points, mask, path):
-  pixels, dtype = _flatten(x), accumulation(x)
+  pixels, dtype = flatten(x), accumulation(x)
 
   def add_tap(total, tap):
     kernel, points, mask = tap
-    sample = _sample(pixels, points, mask, x.shape).astype(x.dtype)
+    sample = sample_tap(pixels, points, mask, x.shape).astype(x.dtype)
     return total + jnp.einsum('buvc,cd->buvd', sample, kernel, preferred_element_type=dtype), None
 
   total = jnp.zeros((*points.shape[1:4], kernel.shape[-1]), dtype)
@@ -255,25 +207,7 @@ def _sum_dense_forward(x, kernel, points, mask, path):
 
 
 def _sum_dense_backward(path, saved, dy):
-  cpu, default = (functools.partial(_dense_gradients, explained=way) for way in (_explained_cpu, _explained))
-  return _choose(path, cpu, default, (*saved, dy))
-
-
-def _dense_gradients(x, kernel, points, mask, dy, *, explained):
-  pixels, dtype = _flatten(x), dy.dtype
-  low = dy.astype(x.dtype)  # matrix products in the compute dtype, sums in float32
-
-  def tap_gradients(dx, tap):
-    kernel, points, mask = tap
-    sample = _sample(pixels, points, mask, x.shape).astype(x.dtype)
-    dkernel = jnp.einsum('buvc,buvd->cd', sample, low, preferred_element_type=dtype)
-    dsample = jnp.einsum('buvd,cd->buvc', low, kernel, preferred_element_type=dtype)
-    dpoints, dmask, dx = _tap_gradients(pixels, points, mask, dsample, dsample, dx, x.shape, explained)
-    return dx, (dkernel.astype(kernel.dtype), dpoints, dmask)
-
-  dx = jnp.zeros(pixels.shape, dtype)
-  dx, (dkernel, dpoints, dmask) = jax.lax.scan(tap_gradients, dx, (kernel, points, mask))
-  return dx.reshape(x.shape).astype(x.dtype), dkernel, dpoints, dmask
+  return contextual_gradients.dense(path, *saved, dy)
 
 
 _sum_dense.defvjp(_sum_dense_forward, _sum_dense_backward)
@@ -282,81 +216,3 @@ _sum_dense.defvjp(_sum_dense_forward, _sum_dense_backward)
 # Traced once for all layers of one shape.
 _sum_depthwise_once = jax.jit(_sum_depthwise, static_argnums=4)
 _sum_dense_once = jax.jit(_sum_dense, static_argnums=4)
-
-
-def _choose(path, cpu, default, arrays):
-  if path:
-    return {'one_step_cpu': cpu, 'one_step': default}[path](*arrays)
-  return jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
-
-
-# How much of a cotangent (b, u, v, c) the pixel at each corner explains: {corner: (b, u, v)}, the only sums
-# over channels that the gradients need. On CPUs XLA's sums over the first or last axis of an array are not
-# vectorised; its products with ones are.
-
-
-def _explained(dsample, pixels, index):
-  return {corner: jnp.sum(dsample * gather(pixels, index[corner]), -1) for corner in CORNERS}
-
-
-def _explained_cpu(dsample, pixels, index):
-  return {corner: _times_ones(dsample * gather(pixels, index[corner])) for corner in CORNERS}
-
-
-def _explained_cpu_at_once(dsample, pixels, index):
-  """For a few images: one long gather and product instead of four short ones."""
-  picked = gather(pixels, jnp.stack([index[corner] for corner in CORNERS], 1))
-  along = _times_ones(dsample[:, None] * picked)
-  return {corner: along[:, n] for n, corner in enumerate(CORNERS)}
-
-
-def _times_ones(products):
-  """(..., c) -> (...)."""
-  return (products @ jnp.ones((products.shape[-1], 1), products.dtype))[..., 0]
-
-
-def _ones_times(products):
-  """(b, n, c) -> (b, c)."""
-  return (jnp.ones((1, products.shape[1]), products.dtype) @ products)[:, 0]
-
-
-# One tap: points (b, u, v, 2), mask (b, u, v), pixels (b, h * w, c).
-
-
-def _flatten(x):
-  b, h, w, c = x.shape
-  return x.reshape(b, h * w, c)
-
-
-def _sample(pixels, points, mask, shape):
-  """Modulated bilinear samples (b, u, v, c)."""
-  index, fraction, inside = corners(points, *shape[1:3])
-  return sum(
-    (mask * corner_weight(fraction, inside, corner))[..., None] * gather(pixels, index[corner])
-    for corner in CORNERS
-  )
-
-
-def _tap_gradients(pixels, points, mask, dsample, spread, onto, shape, explained):
-  """Transposes one sampled tap, given the cotangent dsample (b, u, v, c) of its samples.
-
-  Returns:
-    The gradients of the points (b, u, v, 2) and of the mask (b, u, v), and `onto` (b, h * w, c) with
-    mask * interpolation weight * `spread` (b, u, v, c) added to the pixels that were sampled.
-  """
-  index, fraction, inside = corners(points, *shape[1:3])
-  weight = {corner: corner_weight(fraction, inside, corner) for corner in CORNERS}
-  for corner in CORNERS:
-    onto = jax.vmap(_add_at)(onto, index[corner], (mask * weight[corner])[..., None] * spread)
-  along = explained(dsample, pixels, index)
-  dmask = dy = dx = 0.0
-  for i, j in CORNERS:
-    dmask += weight[i, j] * along[i, j]
-    visible = along[i, j] * inside[0][i] * inside[1][j]
-    dy += (1 if i else -1) * (fraction[1] if j else 1 - fraction[1]) * visible
-    dx += (1 if j else -1) * (fraction[0] if i else 1 - fraction[0]) * visible
-  return mask[..., None] * jnp.stack([dy, dx], -1), dmask, onto
-
-
-def _add_at(pixels, index, values):
-  return pixels.at[index.reshape(-1)].add(values.reshape(-1, values.shape[-1]), mode='promise_in_bounds')

@@ -1,0 +1,182 @@
+"""Gradients of the one-step contextual convolutions: the taps are sampled anew, one after the other.
+
+Elsewhere all images go through a tap together. On a CPU a few at a time go through all taps, so that what
+they need stays in the cache, and sums are written as products with ones, which XLA vectorises there.
+
+Axes: b images, h w input grid, u v output grid, k taps (row-major), c in, d out. Shapes: x (b, h, w, c),
+kernels (k, b, c) or kernel (k, c, d), points (k, b, u, v, 2), mask (k, b, u, v), dy (b, u, v, c or d).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from ctx_flax.ops.bilinear import CORNERS, corner_weight, corners, gather
+
+CACHE_BYTES = 5 << 18  # 1.25 MB for one of the arrays that stay in a CPU's cache
+
+
+def depthwise(path, *arrays):
+  """The gradients of x, kernels, points and mask for these and dy; path: None, 'one_step' or 'one_step_cpu'."""
+  return _choose(path, _depthwise_gradients, (0, 1, 1, 1, 0), arrays)
+
+
+def dense(path, *arrays):
+  """The gradients of x, kernel, points and mask for these and dy; path: None, 'one_step' or 'one_step_cpu'."""
+  return _choose(path, _dense_gradients, (0, None, 1, 1, 0), arrays)
+
+
+def _depthwise_gradients(x, kernels, points, mask, dy, *, cpu):
+  pixels = flatten(x)
+
+  def tap_gradients(dx, tap):
+    kernel, points, mask = tap
+    # One scatter serves two gradients: of x (times the kernel) and of the kernel (times x).
+    dsample = dy * kernel[:, None, None]
+    nothing = jnp.zeros(pixels.shape, dy.dtype)
+    dpoints, dmask, scattered = _tap_gradients(pixels, points, mask, dsample, dy, nothing, x.shape, cpu)
+    dkernel = _sum_positions(pixels.astype(dy.dtype) * scattered, cpu)
+    return dx + kernel[:, None] * scattered, (dkernel, dpoints, dmask)
+
+  dx = jnp.zeros(pixels.shape, dy.dtype)
+  dx, (dkernels, dpoints, dmask) = jax.lax.scan(tap_gradients, dx, (kernels, points, mask))
+  return dx.reshape(x.shape).astype(x.dtype), dkernels, dpoints, dmask
+
+
+def _dense_gradients(x, kernel, points, mask, dy, *, cpu):
+  pixels, dtype = flatten(x), dy.dtype
+  low = dy.astype(x.dtype)  # matrix products in the compute dtype, sums in float32
+
+  def tap_gradients(dx, tap):
+    kernel, points, mask = tap
+    sample = sample_tap(pixels, points, mask, x.shape).astype(x.dtype)
+    dkernel = jnp.einsum('buvc,buvd->cd', sample, low, preferred_element_type=dtype)
+    dsample = jnp.einsum('buvd,cd->buvc', low, kernel, preferred_element_type=dtype)
+    dpoints, dmask, dx = _tap_gradients(pixels, points, mask, dsample, dsample, dx, x.shape, cpu)
+    return dx, (dkernel, dpoints, dmask)
+
+  dx = jnp.zeros(pixels.shape, dtype)
+  dx, (dkernel, dpoints, dmask) = jax.lax.scan(tap_gradients, dx, (kernel, points, mask))
+  return dx.reshape(x.shape).astype(x.dtype), dkernel, dpoints, dmask
+
+
+def _choose(path, gradients, axes, arrays):
+  """The gradients of (x, kernel, points, mask), given these and dy, as the path or else the platform wants.
+
+  Args:
+    path: None, 'one_step' or 'one_step_cpu'.
+    gradients: a function of the five arrays and cpu=bool.
+    axes: of the images in the five; None for a kernel that all share.
+    arrays: the five.
+  """
+  together = functools.partial(gradients, cpu=False)
+  in_turn = functools.partial(_in_turn, gradients, axes)
+  if path:
+    found = {'one_step': together, 'one_step_cpu': in_turn}[path](*arrays)
+  else:
+    found = jax.lax.platform_dependent(*arrays, cpu=in_turn, default=together)
+  dx, dkernel, dpoints, dmask = found
+  return dx, dkernel.astype(arrays[1].dtype), dpoints, dmask
+
+
+def _in_turn(gradients, axes, x, kernel, points, mask, dy):
+  """A few images at a time, which stay in a CPU's cache from the first tap to the last."""
+  arrays, images = (x, kernel, points, mask, dy), images_at_once(x)
+  if images == x.shape[0]:
+    return gradients(*arrays, cpu=True)
+
+  def split(array, axis):
+    shape = *array.shape[:axis], -1, images, *array.shape[axis + 1 :]
+    return jnp.moveaxis(array.reshape(shape), axis, 0)
+
+  def join(array, axis):
+    array = jnp.moveaxis(array, 0, axis)
+    return array.reshape(*array.shape[:axis], -1, *array.shape[axis + 2 :])
+
+  shared = axes[1] is None
+  total = jnp.zeros(kernel.shape, dy.dtype) if shared else None
+
+  def some(total, own):
+    x, own_kernel, points, mask, dy = own
+    dx, dkernel, *rest = gradients(x, kernel if shared else own_kernel, points, mask, dy, cpu=True)
+    return (total + dkernel, (dx, None, *rest)) if shared else (None, (dx, dkernel, *rest))
+
+  own = tuple(None if axis is None else split(array, axis) for array, axis in zip(arrays, axes, strict=True))
+  total, found = jax.lax.scan(some, total, own)
+  dx, dkernel, dpoints, dmask = (
+    None if axis is None else join(array, axis) for array, axis in zip(found, axes[:4], strict=True)
+  )
+  return dx, total if shared else dkernel, dpoints, dmask
+
+
+def images_at_once(x):
+  """How many of the images (b, h, w, c) fit into the cache in float32: a divisor of b, at least 1."""
+  b, h, w, c = x.shape
+  fit = min(CACHE_BYTES // (4 * h * w * c), b)
+  return next(n for n in range(max(fit, 1), 0, -1) if b % n == 0)
+
+
+# Two sums over products. On CPUs XLA does not vectorise them over the first or last axis of an array; it does
+# so in a product with ones.
+
+
+def _explained(dsample, pixels, index, cpu):
+  """How much of a cotangent (b, u, v, c) the pixel at each corner explains: {corner: (b, u, v)}.
+
+  The only sums over channels that the gradients need.
+  """
+  if not cpu:
+    return {corner: jnp.sum(dsample * gather(pixels, index[corner]), -1) for corner in CORNERS}
+  picked = gather(pixels, jnp.stack([index[corner] for corner in CORNERS], 1))  # one long one is faster
+  along = ((dsample[:, None] * picked) @ jnp.ones((dsample.shape[-1], 1), dsample.dtype))[..., 0]
+  return {corner: along[:, n] for n, corner in enumerate(CORNERS)}
+
+
+def _sum_positions(products, cpu):
+  """(b, n, c) -> (b, c)."""
+  if not cpu:
+    return jnp.sum(products, 1)
+  return (jnp.ones((1, products.shape[1]), products.dtype) @ products)[:, 0]
+
+
+# One tap: points (b, u, v, 2), mask (b, u, v), pixels (b, h * w, c).
+
+
+def flatten(x):
+  b, h, w, c = x.shape
+  return x.reshape(b, h * w, c)
+
+
+def sample_tap(pixels, points, mask, shape):
+  """Modulated bilinear samples (b, u, v, c)."""
+  index, fraction, inside = corners(points, *shape[1:3])
+  return sum(
+    (mask * corner_weight(fraction, inside, corner))[..., None] * gather(pixels, index[corner])
+    for corner in CORNERS
+  )
+
+
+def _tap_gradients(pixels, points, mask, dsample, spread, onto, shape, cpu):
+  """Transposes one sampled tap, given the cotangent dsample (b, u, v, c) of its samples.
+
+  Returns:
+    The gradients of the points (b, u, v, 2) and of the mask (b, u, v), and `onto` (b, h * w, c) with
+    mask * interpolation weight * `spread` (b, u, v, c) added to the pixels that were sampled.
+  """
+  index, fraction, inside = corners(points, *shape[1:3])
+  weight = {corner: corner_weight(fraction, inside, corner) for corner in CORNERS}
+  for corner in CORNERS:
+    onto = jax.vmap(_add_at)(onto, index[corner], (mask * weight[corner])[..., None] * spread)
+  along = _explained(dsample, pixels, index, cpu)
+  dmask = dy = dx = 0.0
+  for i, j in CORNERS:
+    dmask += weight[i, j] * along[i, j]
+    visible = along[i, j] * inside[0][i] * inside[1][j]
+    dy += (1 if i else -1) * (fraction[1] if j else 1 - fraction[1]) * visible
+    dx += (1 if j else -1) * (fraction[0] if i else 1 - fraction[0]) * visible
+  return mask[..., None] * jnp.stack([dy, dx], -1), dmask, onto
+
+
+def _add_at(pixels, index, values):
+  return pixels.at[index.reshape(-1)].add(values.reshape(-1, values.shape[-1]), mode='promise_in_bounds')
