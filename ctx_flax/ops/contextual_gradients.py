@@ -18,12 +18,12 @@ CACHE_BYTES = 5 << 18  # 1.25 MB for one of the arrays that stay in a CPU's cach
 
 
 def depthwise(path, *arrays):
-  """The gradients of x, kernels, points and mask for these and dy; path: None, 'one_step' or 'one_step_cpu'."""
+  """The gradients of x, kernels, points and mask for these and dy. path as in contextual_conv."""
   return _choose(path, _depthwise_gradients, (0, 1, 1, 1, 0), arrays)
 
 
 def dense(path, *arrays):
-  """The gradients of x, kernel, points and mask for these and dy; path: None, 'one_step' or 'one_step_cpu'."""
+  """The gradients of x, kernel, points and mask for these and dy. path as in contextual_conv."""
   return _choose(path, _dense_gradients, (0, None, 1, 1, 0), arrays)
 
 
