@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from benchmarks.measure import median, program, ratio, take_turns
 from ctx_flax.models import create_model
+from ctx_flax.models.inference import apply_in_turn
 from ctx_flax.models.summary import summarise
 
 PAIRS = ('convnext_t', 'ctx_convnext_t'), ('resnet50', 'ctx_resnet50')
@@ -56,7 +57,7 @@ def inference(name, settings):
   variables = jax.jit(model.init)(jax.random.key(0), images[:1])
 
   def logits(variables, images):
-    return model.apply(variables, images, train=False)[0]
+    return apply_in_turn(model, variables, images)[0]
 
   return program(logits, variables, images)
 

@@ -19,6 +19,7 @@ from ctx_flax.layers.pooling import global_average_pool, valid_pixels, zero_inva
 from ctx_flax.models.stages import (
   Intermediates,
   check_images,
+  class_tables,
   contextualizer_of,
   next_context,
   score_stage,
@@ -60,6 +61,10 @@ class ResNet(nn.Module):
   remat: bool = False
   dtype: Any = None
   param_dtype: Any = jnp.float32
+
+  def class_tables(self, variables):
+    """See ctx_flax.models.stages.class_tables."""
+    return class_tables(self, variables)
 
   @nn.compact
   def __call__(

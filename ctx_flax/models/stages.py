@@ -58,6 +58,22 @@ def contextualizer_of(network, **family):
   )
 
 
+def class_tables(network, variables):
+  """What the class selection computes from parameters alone, as a collection of variables.
+
+  model.apply({**variables, **model.class_tables(variables)}, images) gives the same and computes it only
+  once, which is worth it with many classes. Wrong as soon as the parameters change.
+
+  Returns:
+    {'class_tables': ...}; {} for a plain network.
+  """
+  if not network.contextual:
+    return {}
+  contextualizer = contextualizer_of(network, parent=None)
+  params = {'params': variables['params']['contextualizer']}
+  return {'class_tables': {'contextualizer': contextualizer.apply(params, method='tables')}}
+
+
 def score_stage(contextualizer, pooled, stage, considered, out, *, train):
   """Records scores, logits (-inf for classes that are out) and considered classes of a stage.
 

@@ -13,6 +13,7 @@ import optax
 from flax import struct
 
 from ctx_flax.layers.contextualizer import default_class_counts
+from ctx_flax.models.inference import apply_in_turn
 from ctx_flax.training import losses, metrics
 
 AXIS = 'batch'
@@ -295,7 +296,7 @@ def make_eval_step(model):
 
   def eval_step(variables, batch):
     _check_batch(batch)
-    _, out = model.apply(variables, batch['image'], train=False)
+    _, out = apply_in_turn(model, variables, batch['image'])
     stage_losses = losses.stage_losses(out, batch['label'], selection=selection, weights=batch['weight'])
     return jax.lax.psum(_local_metrics(out, stage_losses, batch, selection), AXIS)
 
