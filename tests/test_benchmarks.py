@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import __main__ as program
+from benchmarks import classes, machine, measure, models, ops, train
 from benchmarks import input as input_pipeline
-from benchmarks import machine, measure, models, ops, train
 from configs import convnext_t
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv, depthwise_conv
 
@@ -68,6 +68,17 @@ def test_networks(monkeypatch):
   plain, contextual, note = models.run(SETTINGS)
   assert plain['of plain'] == 1 and contextual['temp MB'] > 0
   assert note == {'network': 'PyTorch left out: torch and torchvision are not installed'}
+
+
+def test_selection_of_classes(monkeypatch):
+  monkeypatch.setattr(classes, 'NETWORK', 'ctx_convnext_mini')
+  monkeypatch.setattr(classes, 'NUM_CLASSES', (30,))
+  rows = classes.run(SETTINGS)
+  assert [(row['classes'], row['tables']) for row in rows] == [('30', 'every time'), ('30', 'beforehand')]
+  for row in rows:
+    assert 0 < row['selection alone ms'] < row['ms']
+    assert row['%'] == pytest.approx(100 * row['selection alone ms'] / row['ms'])
+    assert row['% more than 30'] == 0  # beside itself
 
 
 def test_training_steps(monkeypatch):

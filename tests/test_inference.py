@@ -79,8 +79,9 @@ def test_tables_of_the_classes_replace_their_computation(name):
     apply({**variables, 'params': params, **tables}, images), expected, rtol=1e-5, atol=1e-5
   )
   halved = jax.tree.map(lambda table: table / 2, tables)
-  logits, _ = apply({**variables, **halved}, images)
-  assert not np.allclose(logits, expected[0], rtol=1e-2)
+  for used in (apply, lambda variables, images: apply_in_turn(model, variables, images, at_once=3)):
+    logits, _ = used({**variables, **halved}, images)
+    assert not np.allclose(logits, expected[0], rtol=1e-2)
 
 
 def test_a_plain_network_has_no_tables():

@@ -34,7 +34,8 @@ def apply_in_turn(model, variables, images, at_once=None):
     raise ValueError(f'at_once is {at_once}: it must divide the {b} images')
   if at_once == b:
     return model.apply(variables, images, train=False)
-  variables = {**variables, **model.class_tables(variables)}  # outside of the loop
+  if 'class_tables' not in variables:
+    variables = {**variables, **model.class_tables(variables)}  # outside of the loop
   some = images.reshape(-1, at_once, *images.shape[1:])
   found = jax.lax.map(lambda images: model.apply(variables, images, train=False), some)
   return jax.tree.map(lambda array: jnp.reshape(array, (b, *array.shape[2:])), found)
