@@ -100,6 +100,19 @@ def test_images_in_turn_give_what_all_together_give(kind):
   assert_close(*found)
 
 
+@both
+def test_a_batch_without_images(kind):
+  arguments, _ = draw(CASES['plain'], NAMES, depthwise=kind == 'depthwise')
+  arguments = {name: array if name == 'kernel' else array[:0] for name, array in arguments.items()}
+  d = arguments['kernel'].shape[-1]
+  value, grads = compiled(FUNCTIONS[kind][0], **CASES['plain'].options)(
+    arguments, np.zeros((0, 5, 6, d), np.float32)
+  )
+  assert value.shape[0] == 0
+  assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, arguments)
+  np.testing.assert_array_equal(grads['kernel'], 0)
+
+
 @pytest.mark.parametrize(
   ('kind', 'names'),
   [
