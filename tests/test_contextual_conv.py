@@ -90,7 +90,7 @@ def test_every_path_gives_the_same(kind, path):
 @both
 def test_images_in_turn_give_what_all_together_give(kind):
   """Six images, of which three at a time fit into the cache; and what the shared kernel gets adds up."""
-  case = Case(bhw=(6, 20, 20), c=256, d=4)
+  case = Case(bhw=(6, 20, 20), c=128, d=4)
   arguments, cotangent = draw(case, NAMES, depthwise=kind == 'depthwise')
   assert images_at_once(arguments['x']) == 3
   found = [

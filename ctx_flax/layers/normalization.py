@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
+from ctx_flax.ops.sums import sum_axis
+
 
 class LayerNorm(nn.Module):
   """Normalises over the last axis, in at least float32.
@@ -31,18 +33,9 @@ class LayerNorm(nn.Module):
     scale = self.param('scale', initializers.ones, (c,), self.param_dtype)
     bias = self.param('bias', initializers.zeros, (c,), self.param_dtype)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    centred = wide - _mean(wide)
-    variance = _mean(centred**2)
+    centred = wide - sum_axis(wide, -1)[..., None] / c
+    variance = sum_axis(centred**2, -1)[..., None] / c
     return _affine(centred * jax.lax.rsqrt(variance + self.epsilon), scale, bias, self.dtype or x.dtype)
-
-
-def _mean(x):
-  """(..., c) -> (..., 1). On CPUs XLA vectorises a product with a vector, but no sum over the last axis."""
-
-  def product(x):
-    return x @ jnp.full((x.shape[-1], 1), 1 / x.shape[-1], x.dtype)
-
-  return jax.lax.platform_dependent(x, cpu=product, default=lambda x: jnp.mean(x, -1, keepdims=True))
 
 
 class BatchNorm(nn.Module):

@@ -1,7 +1,8 @@
 """Inference of whole networks."""
 
 import jax
-import jax.numpy as jnp
+
+from ctx_flax.ops.in_turn import join, largest_divisor, split
 
 CACHE_PIXELS = (
   2 * 224 * 224
@@ -28,14 +29,12 @@ def apply_in_turn(model, variables, images, at_once=None):
   """
   b, h, w, _ = images.shape
   if at_once is None:
-    fit = max(1, min(b, CACHE_PIXELS // (h * w))) if jax.default_backend() == 'cpu' else b
-    at_once = next(n for n in range(fit, 0, -1) if b % n == 0) if b else 0
+    at_once = largest_divisor(b, CACHE_PIXELS // (h * w)) if jax.default_backend() == 'cpu' else b
   elif at_once < 1 or b % at_once:
     raise ValueError(f'at_once is {at_once}: it must divide the {b} images')
-  if at_once == b:
+  if at_once >= b:
     return model.apply(variables, images, train=False)
   if 'class_tables' not in variables:
     variables = {**variables, **model.class_tables(variables)}  # outside of the loop
-  some = images.reshape(-1, at_once, *images.shape[1:])
-  found = jax.lax.map(lambda images: model.apply(variables, images, train=False), some)
-  return jax.tree.map(lambda array: jnp.reshape(array, (b, *array.shape[2:])), found)
+  found = jax.lax.map(lambda some: model.apply(variables, some, train=False), split(images, at_once))
+  return jax.tree.map(join, found)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ctx_flax.ops import contextual_gradients
 from ctx_flax.ops.bilinear import bilinear_sample
-from ctx_flax.ops.contextual_gradients import flatten, sample_tap
+from ctx_flax.ops.contextual_gradients import flatten, kernel_of_tap, sample_tap
 from ctx_flax.ops.deform_conv import accumulation, deform_conv
 from ctx_flax.ops.geometry import check_shape, output_size, pair, resolve_padding, sampling_points
 
@@ -104,17 +104,16 @@ def contextual_depthwise_conv(
   geometry = _geometry(x, (kh, kw), strides, padding, dilation)
   _check_sampling(x, (kh, kw), offsets, mask, geometry)
   dtype = accumulation(x)
-  kernels = jnp.broadcast_to(kernel.astype(dtype).reshape(1, kh, kw, c), (b, kh, kw, c))
-  if kernel_delta is not None:
-    kernels = kernels + kernel_delta.astype(dtype)
+  kernel = kernel.astype(dtype).reshape(kh * kw, c)
+  delta = jnp.zeros((b, 1, 1, 1), dtype) if kernel_delta is None else kernel_delta.astype(dtype)
+  delta = jnp.broadcast_to(delta, (b, kh, kw, c)).reshape(b, kh * kw, c)
   if _checked(path) == 'two_steps':
-    kernels = kernels.astype(x.dtype)[:, :, :, None]
+    kernels = (kernel[None] + delta).reshape(b, kh, kw, 1, c).astype(x.dtype)
     return deform_conv(
       x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation, groups=c
     )
-  points, mask = _taps_first(offsets, mask, (kh, kw), geometry, accumulation(x))
-  y = _sum_depthwise_once(x, jnp.moveaxis(kernels.reshape(b, kh * kw, c), 1, 0), points, mask, path)
-  return y.astype(x.dtype)
+  points, mask = _taps_first(offsets, mask, (kh, kw), geometry, dtype)
+  return _sum_depthwise_once(x, kernel, delta, points, mask, path).astype(x.dtype)
 
 
 def _checked(path):
@@ -162,28 +161,28 @@ def _delta_sum(x, delta, points, mask):
   return jax.lax.scan(add_tap, jnp.zeros(points.shape[1:4], delta.dtype), (fields, points, mask))[0]
 
 
-# The two sums over taps. Shapes: x (b, h, w, c), kernels (k, b, c) or kernel (k, c, d), points
-# (k, b, u, v, 2), mask (k, b, u, v) -> (b, u, v, c) or (b, u, v, d).
+# The two sums over taps. Shapes: x (b, h, w, c), kernel (k, c) with delta (b, k, c) or kernel (k, c, d),
+# points (k, b, u, v, 2), mask (k, b, u, v) -> (b, u, v, c) or (b, u, v, d).
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _sum_depthwise(x, kernels, points, mask, path):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _sum_depthwise(x, kernel, delta, points, mask, path):
   pixels = flatten(x)
 
   def add_tap(total, tap):
-    kernel, points, mask = tap
-    return total + kernel[:, None, None] * sample_tap(pixels, points, mask, x.shape), None
+    number, points, mask = tap
+    return total + kernel_of_tap(kernel, delta, number) * sample_tap(pixels, points, mask, x.shape), None
 
   total = jnp.zeros((*points.shape[1:4], x.shape[-1]), accumulation(x))
-  return jax.lax.scan(add_tap, total, (kernels, points, mask))[0]
+  return jax.lax.scan(add_tap, total, (jnp.arange(len(points)), points, mask))[0]
 
 
-def _sum_depthwise_forward(x, kernels, points, mask, path):
-  return _sum_depthwise(x, kernels, points, mask, path), (x, kernels, points, mask)
+def _sum_depthwise_forward(x, kernel, delta, points, mask, path):
+  return _sum_depthwise(x, kernel, delta, points, mask, path), (x, kernel, delta, points, mask)
 
 
 def _sum_depthwise_backward(path, saved, dy):
-  return contextual_gradients.depthwise(path, *saved, dy)
+  return contextual_gradients.depthwise(path, saved, dy)
 
 
 _sum_depthwise.defvjp(_sum_depthwise_forward, _sum_depthwise_backward)
@@ -207,12 +206,12 @@ def _sum_dense_forward(x, kernel, points, mask, path):
 
 
 def _sum_dense_backward(path, saved, dy):
-  return contextual_gradients.dense(path, *saved, dy)
+  return contextual_gradients.dense(path, saved, dy)
 
 
 _sum_dense.defvjp(_sum_dense_forward, _sum_dense_backward)
 
 
 # Traced once for all layers of one shape.
-_sum_depthwise_once = jax.jit(_sum_depthwise, static_argnums=4)
+_sum_depthwise_once = jax.jit(_sum_depthwise, static_argnums=5)
 _sum_dense_once = jax.jit(_sum_dense, static_argnums=4)

@@ -4,7 +4,8 @@ Elsewhere all images go through a tap together. On a CPU a few at a time go thro
 they need stays in the cache, and sums are written as products with ones, which XLA vectorises there.
 
 Axes: b images, h w input grid, u v output grid, k taps (row-major), c in, d out. Shapes: x (b, h, w, c),
-kernels (k, b, c) or kernel (k, c, d), points (k, b, u, v, 2), mask (k, b, u, v), dy (b, u, v, c or d).
+kernel (k, c) with delta (b, k, c) or kernel (k, c, d), points (k, b, u, v, 2), mask (k, b, u, v),
+dy (b, u, v, c or d).
 """
 
 import functools
@@ -12,36 +13,44 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from ctx_flax.ops import in_turn
 from ctx_flax.ops.bilinear import CORNERS, corner_weight, corners, gather
+from ctx_flax.ops.sums import sum_axis
 
-CACHE_BYTES = 5 << 18  # 1.25 MB for one of the arrays that stay in a CPU's cache
-
-
-def depthwise(path, *arrays):
-  """The gradients of x, kernels, points and mask for these and dy. path as in contextual_conv."""
-  return _choose(path, _depthwise_gradients, (0, 1, 1, 1, 0), arrays)
+CACHE_BYTES = 5 << 17  # 0.6 MB for one of the arrays that stay in a CPU's cache
 
 
-def dense(path, *arrays):
-  """The gradients of x, kernel, points and mask for these and dy. path as in contextual_conv."""
-  return _choose(path, _dense_gradients, (0, None, 1, 1, 0), arrays)
+def depthwise(path, saved, dy):
+  """The gradients of the five saved: x, kernel, delta, points and mask. path as in contextual_conv."""
+  x, kernel, delta, points, mask = saved
+  gradients = functools.partial(_depthwise_gradients, kernel)
+  dx, ddelta, dpoints, dmask = _choose(path, gradients, (0, 0, 1, 1, 0), (x, delta, points, mask, dy))
+  return dx, jnp.sum(ddelta, 0), ddelta, dpoints, dmask
 
 
-def _depthwise_gradients(x, kernels, points, mask, dy, *, cpu):
+def dense(path, saved, dy):
+  """The gradients of the four saved: x, kernel, points and mask. path as in contextual_conv."""
+  return _choose(path, _dense_gradients, (0, None, 1, 1, 0), (*saved, dy))
+
+
+def _depthwise_gradients(kernel, x, delta, points, mask, dy, *, cpu):
   pixels = flatten(x)
 
-  def tap_gradients(dx, tap):
-    kernel, points, mask = tap
+  def tap_gradients(sums, tap):
+    dx, ddelta = sums
+    number, points, mask = tap
+    own = kernel_of_tap(kernel, delta, number)
     # One scatter serves two gradients: of x (times the kernel) and of the kernel (times x).
-    dsample = dy * kernel[:, None, None]
     nothing = jnp.zeros(pixels.shape, dy.dtype)
-    dpoints, dmask, scattered = _tap_gradients(pixels, points, mask, dsample, dy, nothing, x.shape, cpu)
-    dkernel = _sum_positions(pixels.astype(dy.dtype) * scattered, cpu)
-    return dx + kernel[:, None] * scattered, (dkernel, dpoints, dmask)
+    dpoints, dmask, scattered = _tap_gradients(pixels, points, mask, dy * own, dy, nothing, x.shape, cpu)
+    dkernel = sum_axis(pixels.astype(dy.dtype) * scattered, -2, path='product' if cpu else 'sum')
+    ddelta = jax.lax.dynamic_update_index_in_dim(ddelta, dkernel, number, 1)
+    return (dx + own[:, 0] * scattered, ddelta), (dpoints, dmask)
 
-  dx = jnp.zeros(pixels.shape, dy.dtype)
-  dx, (dkernels, dpoints, dmask) = jax.lax.scan(tap_gradients, dx, (kernels, points, mask))
-  return dx.reshape(x.shape).astype(x.dtype), dkernels, dpoints, dmask
+  sums = jnp.zeros(pixels.shape, dy.dtype), jnp.zeros(delta.shape, dy.dtype)
+  taps = jnp.arange(len(points)), points, mask
+  (dx, ddelta), (dpoints, dmask) = jax.lax.scan(tap_gradients, sums, taps)
+  return dx.reshape(x.shape).astype(x.dtype), ddelta, dpoints, dmask
 
 
 def _dense_gradients(x, kernel, points, mask, dy, *, cpu):
@@ -62,7 +71,7 @@ def _dense_gradients(x, kernel, points, mask, dy, *, cpu):
 
 
 def _choose(path, gradients, axes, arrays):
-  """The gradients of (x, kernel, points, mask), given these and dy, as the path or else the platform wants.
+  """The gradients of (x, kernel or delta, points, mask), for these and dy, as path or platform want them.
 
   Args:
     path: None, 'one_step' or 'one_step_cpu'.
@@ -71,11 +80,11 @@ def _choose(path, gradients, axes, arrays):
     arrays: the five.
   """
   together = functools.partial(gradients, cpu=False)
-  in_turn = functools.partial(_in_turn, gradients, axes)
+  on_cpu = functools.partial(_in_turn, gradients, axes)
   if path:
-    found = {'one_step': together, 'one_step_cpu': in_turn}[path](*arrays)
+    found = {'one_step': together, 'one_step_cpu': on_cpu}[path](*arrays)
   else:
-    found = jax.lax.platform_dependent(*arrays, cpu=in_turn, default=together)
+    found = jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=together)
   dx, dkernel, dpoints, dmask = found
   return dx, dkernel.astype(arrays[1].dtype), dpoints, dmask
 
@@ -85,15 +94,6 @@ def _in_turn(gradients, axes, x, kernel, points, mask, dy):
   arrays, images = (x, kernel, points, mask, dy), images_at_once(x)
   if images == x.shape[0]:
     return gradients(*arrays, cpu=True)
-
-  def split(array, axis):
-    shape = *array.shape[:axis], -1, images, *array.shape[axis + 1 :]
-    return jnp.moveaxis(array.reshape(shape), axis, 0)
-
-  def join(array, axis):
-    array = jnp.moveaxis(array, 0, axis)
-    return array.reshape(*array.shape[:axis], -1, *array.shape[axis + 2 :])
-
   shared = axes[1] is None
   total = jnp.zeros(kernel.shape, dy.dtype) if shared else None
 
@@ -102,23 +102,21 @@ def _in_turn(gradients, axes, x, kernel, points, mask, dy):
     dx, dkernel, *rest = gradients(x, kernel if shared else own_kernel, points, mask, dy, cpu=True)
     return (total + dkernel, (dx, None, *rest)) if shared else (None, (dx, dkernel, *rest))
 
-  own = tuple(None if axis is None else split(array, axis) for array, axis in zip(arrays, axes, strict=True))
+  own = tuple(
+    None if axis is None else in_turn.split(array, images, axis)
+    for array, axis in zip(arrays, axes, strict=True)
+  )
   total, found = jax.lax.scan(some, total, own)
   dx, dkernel, dpoints, dmask = (
-    None if axis is None else join(array, axis) for array, axis in zip(found, axes[:4], strict=True)
+    None if axis is None else in_turn.join(array, axis) for array, axis in zip(found, axes[:4], strict=True)
   )
   return dx, total if shared else dkernel, dpoints, dmask
 
 
 def images_at_once(x):
-  """How many of the images (b, h, w, c) fit into the cache in float32: a divisor of b, at least 1."""
+  """How many of the images (b, h, w, c) fit into the cache in float32: a divisor of b."""
   b, h, w, c = x.shape
-  fit = min(CACHE_BYTES // (4 * h * w * c), b)
-  return next(n for n in range(max(fit, 1), 0, -1) if b % n == 0)
-
-
-# Two sums over products. On CPUs XLA does not vectorise them over the first or last axis of an array; it does
-# so in a product with ones.
+  return in_turn.largest_divisor(b, CACHE_BYTES // (4 * h * w * c))
 
 
 def _explained(dsample, pixels, index, cpu):
@@ -129,18 +127,17 @@ def _explained(dsample, pixels, index, cpu):
   if not cpu:
     return {corner: jnp.sum(dsample * gather(pixels, index[corner]), -1) for corner in CORNERS}
   picked = gather(pixels, jnp.stack([index[corner] for corner in CORNERS], 1))  # one long one is faster
-  along = ((dsample[:, None] * picked) @ jnp.ones((dsample.shape[-1], 1), dsample.dtype))[..., 0]
+  along = sum_axis(dsample[:, None] * picked, -1, path='product')
   return {corner: along[:, n] for n, corner in enumerate(CORNERS)}
 
 
-def _sum_positions(products, cpu):
-  """(b, n, c) -> (b, c)."""
-  if not cpu:
-    return jnp.sum(products, 1)
-  return (jnp.ones((1, products.shape[1]), products.dtype) @ products)[:, 0]
-
-
 # One tap: points (b, u, v, 2), mask (b, u, v), pixels (b, h * w, c).
+
+
+def kernel_of_tap(kernel, delta, number):
+  """kernel (k, c) + delta (b, k, c) of one tap: (b, 1, 1, c). Added for all taps it would need memory."""
+  own = jax.lax.dynamic_index_in_dim(delta, number, 1)
+  return (jax.lax.dynamic_index_in_dim(kernel, number)[None] + own)[:, None]
 
 
 def flatten(x):
