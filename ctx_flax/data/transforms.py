@@ -153,7 +153,11 @@ def normalise(image, mean, std):
   """
   w, h = image.size
   mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-  # One multiplication and one addition for each of many values.
-  pixels = np.asarray(image).reshape(h, w, -1) * np.float32(1 / (255 * std))
-  pixels -= np.float32(mean / std)
+  pixels = np.asarray(image).reshape(h, w, -1)
+  channels = max(pixels.shape[2], mean.size, std.size)
+  # One multiplication and one addition for each value, in whole rows: NumPy is slow along an axis of three.
+  factor, less = (np.tile(np.broadcast_to(np.float32(v), channels), w) for v in (1 / (255 * std), mean / std))
+  pixels = np.broadcast_to(pixels, (h, w, channels)).reshape(h, w * channels) * factor
+  pixels -= less
+  pixels = pixels.reshape(h, w, channels)
   return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)

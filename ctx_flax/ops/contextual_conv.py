@@ -151,7 +151,8 @@ def _delta_sum(x, delta, points, mask):
 
   Sampling is linear: each tap's image is first contracted with its delta, and one number is sampled.
   """
-  fields = jnp.einsum('bhwc,bkc->kbhw', x.astype(delta.dtype), delta)
+  low = delta.astype(x.dtype)  # as the shared kernel: products in the compute dtype, sums in float32
+  fields = jnp.einsum('bhwc,bkc->kbhw', x, low, preferred_element_type=delta.dtype)
 
   @jax.checkpoint  # else automatic differentiation keeps a dozen arrays of all taps
   def add_tap(total, tap):
