@@ -19,6 +19,7 @@ from op_cases import (
 
 from ctx_flax.ops import depthwise_conv
 from ctx_flax.ops.depthwise_conv import PATHS
+from ctx_flax.ops.sums import sum_axis
 
 PLAIN = CASES['plain']
 every_path = pytest.mark.parametrize('path', [None, *PATHS])
@@ -124,3 +125,15 @@ def test_wrong_input_is_named(name, wrong, message):
 def test_wrong_options_are_named(options, message):
   with pytest.raises(ValueError, match=message):
     depthwise_conv(**arguments_of(PLAIN)[0], **(PLAIN.options | options))
+
+
+def test_the_taps_are_not_computed_again_for_every_use():
+  """A LayerNorm uses the result three times."""
+
+  def normalised(x, kernel):
+    y = depthwise_conv(x, kernel, padding=3, path='shift')
+    centred = y - sum_axis(y, -1)[..., None] / 8
+    return centred * jax.lax.rsqrt(sum_axis(centred**2, -1)[..., None] / 8)
+
+  program = jax.jit(normalised).lower(jnp.ones((2, 9, 9, 8)), jnp.ones((7, 7, 1, 8))).compile()
+  assert 49 <= program.as_text().count(' multiply(') < 2 * 49

@@ -82,12 +82,19 @@ _shift_once = jax.jit(_shift, static_argnames=('strides', 'pads', 'dilation'))
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _shift_sum(x, kernels, strides, pads, dilation):
   """x (b, h, w, c), kernels (b or 1, kh, kw, c) -> (b, u, v, c)."""
-  dtype = accumulation(x)
-  kernels = kernels.astype(dtype)
-  total: jax.Array | float = 0.0
-  for (i, j), window in _windows(x, kernels.shape[1:3], strides, pads, dilation):
-    total = total + window.astype(dtype) * kernels[:, None, None, i, j]
-  return jnp.asarray(total).astype(x.dtype)
+
+  def add_taps():
+    dtype = accumulation(x)
+    total: jax.Array | float = 0.0
+    for (i, j), window in _windows(x, kernels.shape[1:3], strides, pads, dilation):
+      total = total + window.astype(dtype) * kernels[:, None, None, i, j].astype(dtype)
+    return jnp.asarray(total).astype(x.dtype)
+
+  # XLA would fuse the taps into every operation that uses the sum: three times into a LayerNorm. It does not
+  # fuse what a condition guards, even one that always holds; on CPUs it ignores optimization barriers.
+  never = jnp.any(kernels.ravel()[:1] > jnp.inf)
+  nothing = jax.eval_shape(add_taps)
+  return jax.lax.cond(never, lambda: jnp.zeros(nothing.shape, nothing.dtype), add_taps)
 
 
 def _windows(x, kernel_size, strides, pads, dilation):
