@@ -135,5 +135,7 @@ def test_the_taps_are_not_computed_again_for_every_use():
     centred = y - sum_axis(y, -1)[..., None] / 8
     return centred * jax.lax.rsqrt(sum_axis(centred**2, -1)[..., None] / 8)
 
-  program = jax.jit(normalised).lower(jnp.ones((2, 9, 9, 8)), jnp.ones((7, 7, 1, 8))).compile()
+  program = (
+    jax.jit(normalised).lower(np.ones((2, 9, 9, 8), np.float32), np.ones((7, 7, 1, 8), np.float32)).compile()
+  )
   assert 49 <= program.as_text().count(' multiply(') < 2 * 49
