@@ -17,9 +17,9 @@ from op_cases import (
   draw,
 )
 
+from ctx_flax.layers import ConvNeXtBlock
 from ctx_flax.ops import depthwise_conv
 from ctx_flax.ops.depthwise_conv import PATHS
-from ctx_flax.ops.sums import sum_axis
 
 PLAIN = CASES['plain']
 every_path = pytest.mark.parametrize('path', [None, *PATHS])
@@ -128,14 +128,9 @@ def test_wrong_options_are_named(options, message):
 
 
 def test_the_taps_are_not_computed_again_for_every_use():
-  """A LayerNorm uses the result three times."""
-
-  def normalised(x, kernel):
-    y = depthwise_conv(x, kernel, padding=3, path='shift')
-    centred = y - sum_axis(y, -1)[..., None] / 8
-    return centred * jax.lax.rsqrt(sum_axis(centred**2, -1)[..., None] / 8)
-
-  program = (
-    jax.jit(normalised).lower(np.ones((2, 9, 9, 8), np.float32), np.ones((7, 7, 1, 8), np.float32)).compile()
-  )
+  """In a block of a ConvNeXt a LayerNorm uses the result three times."""
+  block = ConvNeXtBlock()
+  x = np.ones((2, 9, 9, 8), np.float32)
+  variables = block.init(jax.random.key(0), x)
+  program = jax.jit(lambda variables, x: block.apply(variables, x)[0]).lower(variables, x).compile()
   assert 49 <= program.as_text().count(' multiply(') < 2 * 49
