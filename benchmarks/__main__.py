@@ -1,4 +1,4 @@
-"""python -m benchmarks [ops] [models] [classes] [train] [input]   tables of time, throughput and memory
+"""python -m benchmarks [ops] [models] [classes] [scan] [train] [input]   time, throughput and memory
 
 Candidates take turns in one run; 'x' and 'of ...' are medians over the rounds of their ratios, which other
 users of the machine disturb less than times. Temporary memory is the compiler's own count. The share of the
@@ -15,13 +15,14 @@ import jax
 import rich.console
 import rich.table
 
-from benchmarks import classes, machine, models, ops, train
+from benchmarks import classes, machine, models, ops, scan, train
 from benchmarks import input as input_pipeline
 
 PARTS = {
   'ops': ops.run,
   'models': models.run,
   'classes': classes.run,
+  'scan': scan.run,
   'train': train.run,
   'input': input_pipeline.run,
 }

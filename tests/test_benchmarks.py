@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import classes, machine, measure, models, ops, train
+from benchmarks import classes, machine, measure, models, ops, scan, train
 from benchmarks import input as input_pipeline
 from configs import convnext_t
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv, depthwise_conv
@@ -79,6 +79,15 @@ def test_selection_of_classes(monkeypatch):
     assert 0 < row['selection alone ms'] < row['ms']
     assert row['%'] == pytest.approx(100 * row['selection alone ms'] / row['ms'])
     assert row['% more than 30'] == 0  # beside itself
+
+
+def test_scanned_blocks(monkeypatch):
+  for name, value in (('GROUPS', 2), ('PLAIN', 1), ('CHANNELS', 8), ('CONTEXT', 4)):
+    monkeypatch.setattr(scan, name, value)
+  unrolled, scanned = scan.run(SETTINGS)
+  assert (unrolled['blocks'], scanned['blocks']) == ('one after the other', 'scanned')
+  assert unrolled['x'] == 1 and scanned['x'] > 0
+  assert min(unrolled['compile s'], scanned['compile s']) > 0
 
 
 def test_training_steps(monkeypatch):
