@@ -1,0 +1,189 @@
+"""Files of variables, and fitting variables from elsewhere to a network.
+
+A variable is named by its collection and path, 'params/stage1_block0/dwconv/kernel'. Patterns (allow_missing
+and the like) match the path alone, as optimizer.groups does: 'stage1_block0/dwconv/kernel'.
+"""
+
+import json
+import os
+import pathlib
+import re
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+# What allow_missing may name beside regexes.
+GROUPS = {
+  'contextual': r'contextualizer/.*|stage\d_block\d+/(dwconv|conv2)/(sampling|kernel)_\w+/.*',
+  'head': r'contextualizer/class_embedding|(norm|head|fc)/.*',
+}
+CLASSES = r'contextualizer/class_embedding|(head|fc)/.*'  # what depends on the label set
+FORMAT = 'ctx_flax variables'
+
+
+def save_weights(path, variables, **about):
+  """Writes variables to a .safetensors file, atomically.
+
+  Args:
+    path: of the file.
+    variables: {'params': ..., 'batch_stats'?: ...}, nested.
+    **about: what `load_weights` gives back beside them, of types that JSON knows: `model`, the keywords of
+      create_model, `class_names`, ...
+  """
+  # Not ascontiguousarray, which makes vectors of scalars.
+  flat = {name: np.asarray(value, order='C') for name, value in flatten(variables).items()}
+  metadata = {'format': FORMAT} | {name: json.dumps(value) for name, value in about.items()}
+  part = pathlib.Path(f'{path}.part')
+  safetensors.numpy.save_file(flat, part, metadata)
+  os.replace(part, path)
+
+
+def load_weights(path):
+  """(variables, {name: value}) of a file that `save_weights` wrote; numpy arrays.
+
+  Raises:
+    ValueError: the file is damaged, or another kind of file.
+    OSError: it cannot be read.
+  """
+  arrays, metadata = read_safetensors(path)
+  if metadata.get('format') != FORMAT:
+    raise ValueError(
+      f'{path} holds no variables of this project (for PyTorch weights there is load_torch_weights)'
+    )
+  about = {name: json.loads(text) for name, text in metadata.items() if name != 'format'}
+  return unflatten(arrays), about
+
+
+def is_ours(path):
+  """Whether a file is one of `save_weights`; raises what `load_weights` does for a damaged one."""
+  return str(path).endswith('.safetensors') and _header(path).get('format') == FORMAT
+
+
+def read_safetensors(path):
+  """({name: array}, {name: text}) of any .safetensors file; ValueError where it is damaged."""
+  metadata = _header(path)
+  try:
+    return safetensors.numpy.load_file(path), metadata
+  except safetensors.SafetensorError as error:
+    raise ValueError(f'{path} cannot be read: {error}') from error
+
+
+def _header(path):
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(f'{path} does not exist')
+  try:
+    with safetensors.safe_open(path, 'numpy') as file:
+      return file.metadata() or {}
+  except safetensors.SafetensorError as error:
+    raise ValueError(f'{path} is no complete .safetensors file: {error}') from error
+
+
+def flatten(variables):
+  """Nested variables -> {'params/stem_conv/kernel': array}."""
+  return flax.traverse_util.flatten_dict(variables, sep='/')
+
+
+def unflatten(flat):
+  """The reverse of `flatten`."""
+  return flax.traverse_util.unflatten_dict(flat, sep='/')
+
+
+def expected_variables(model):
+  """The variables of a network, nested, as shapes and dtypes; nothing is computed."""
+  return jax.eval_shape(lambda: _initial(model, jax.random.key(0)))
+
+
+def fit(model, found, *, allow_missing=(), reset='', initial=None, shown=str, what='the weights', unknown=()):
+  """Variables of a network from arrays of the same names; every one of both sides is accounted for.
+
+  Args:
+    model: a network of ctx_flax.models.
+    found: {'params/...': array}.
+    allow_missing: names of GROUPS and regexes of the parameters that may be absent, or of another shape;
+      they keep their initial values. 'head' leaves out a class head that the network does not have, too.
+    reset: regex of the parameters that keep their initial values even so.
+    initial: variables with the initial values; None makes them as model.init does with key 0.
+    shown: name of a variable -> what an error message calls it.
+    what: the found arrays, for error messages.
+    unknown: names in the source that are none here, for the error message.
+
+  Returns:
+    (variables, names that kept their initial values).
+
+  Raises:
+    ValueError: names all that is missing, left over or of another shape, at once; or a pattern is wrong.
+  """
+  patterns = compile_patterns(allow_missing, 'allow_missing')
+  expected = flatten(expected_variables(model))
+  _check_patterns(allow_missing, patterns, expected)
+  fresh, missing, shapes = [], [], []
+  for name, leaf in expected.items():
+    if reset and re.fullmatch(reset, name.partition('/')[2]):
+      fresh.append(name)
+    elif name not in found or found[name].shape != leaf.shape:
+      if matches(patterns, name):
+        fresh.append(name)
+      elif name in found:
+        shapes.append(f'{shown(name)} is {found[name].shape} there and {leaf.shape} here')
+      else:
+        missing.append(shown(name))
+  left = [name for name in found if name not in expected]
+  if 'head' in as_tuple(allow_missing) or reset:
+    left = [name for name in left if not re.fullmatch(GROUPS['head'], name.partition('/')[2])]
+  left = [*map(shown, left), *unknown]
+  problems = [
+    f'{kind} ({len(names)}): {", ".join(sorted(names))}'
+    for kind, names in (('missing', missing), ('left over', left), ('of another shape', shapes))
+    if names
+  ]
+  if problems:
+    raise ValueError(
+      f'{what}: these weights do not fit the network: {"; ".join(problems)}. What may be '
+      f'missing or differ is named by allow_missing: {", ".join(GROUPS)} or regexes of parameters'
+    )
+  if fresh:
+    start = flatten(jax.jit(lambda: _initial(model, jax.random.key(0)))() if initial is None else initial)
+  values = {
+    name: start[name] if name in fresh else jnp.asarray(found[name]).astype(leaf.dtype)
+    for name, leaf in expected.items()
+  }
+  return unflatten(values), fresh
+
+
+def compile_patterns(given, field):
+  """Regexes of names of GROUPS or of parameters; ValueError for one that is no regex."""
+  compiled = []
+  for pattern in as_tuple(given):
+    try:
+      compiled.append(re.compile(GROUPS.get(pattern, pattern)))
+    except (re.error, TypeError) as error:
+      raise ValueError(f'{field} holds {pattern!r}, which is no regular expression: {error}') from None
+  return compiled
+
+
+def matches(patterns, name):
+  """Whether one of the patterns matches the whole path of a variable 'params/PATH'."""
+  return any(pattern.fullmatch(name.partition('/')[2]) for pattern in patterns)
+
+
+def as_tuple(given):
+  """A single name or several -> a tuple, without empty ones."""
+  return tuple(filter(None, (given,) if isinstance(given, str) else given))
+
+
+def _check_patterns(given, patterns, expected):
+  for pattern, compiled in zip(as_tuple(given), patterns, strict=True):
+    if pattern not in GROUPS and not any(matches([compiled], name) for name in expected):
+      raise ValueError(
+        f'allow_missing holds {pattern!r}, which is none of {", ".join(GROUPS)} and matches no parameter '
+        'such as stage1_block0/norm/scale'
+      )
+
+
+def _initial(model, key):
+  side = max(64, 8 * getattr(model, 'stem_stride', 1))
+  return model.init(key, jnp.zeros((1, side, side, 3)), train=False)

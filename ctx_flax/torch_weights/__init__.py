@@ -1,0 +1,130 @@
+"""PyTorch weights in and out: the authors' contextual networks, and facebook's, timm's and torchvision's."""
+
+import re
+
+import numpy as np
+
+from ctx_flax.models.weights import expected_variables, fit, flatten
+from ctx_flax.torch_weights import names
+from ctx_flax.torch_weights.state_dicts import read_state_dict
+
+__all__ = ['load_torch_weights', 'to_torch']
+
+
+def load_torch_weights(path_or_dict, model, *, allow_missing=(), initial=None, entry=''):
+  """The variables of a network from PyTorch weights.
+
+  Plain weights start a contextual network as well: with allow_missing=('contextual', 'head'), and with
+  mask_gain=2 its features are those of the plain one at first (with mask_gain=1, the paper's, a contextual
+  convolution starts at half of the plain one).
+
+  Args:
+    path_or_dict: a .safetensors file; a .pth, .pt, .bin or .tar file, where PyTorch is installed; or a dict
+      {name: array or tensor}.
+    model: a network of ctx_flax.models.
+    allow_missing: what the weights need not have, or may have in another shape: 'contextual' (the branches
+      and the contextualizing layers), 'head' (the class head or the class embeddings; a plain head may be
+      left over, too), or regexes of parameters, such as 'stage4_block2/.*'. It keeps its initial values.
+    initial: variables that hold these; None makes them as model.init does with jax.random.key(0).
+    entry: the name of the weights in a file that holds several, such as 'state_dict_ema'.
+
+  Returns:
+    {'params': ..., 'batch_stats'?: ...}.
+
+  Raises:
+    ValueError: the weights are of another family or unknown, do not fit (the message names all that is
+      missing, left over or of another shape), or are the authors', whose network reranks, and the model
+      selects by reduction.
+    OSError, ImportError: the file cannot be read, or not without PyTorch.
+  """
+  what = (
+    path_or_dict
+    if isinstance(path_or_dict, str)
+    else getattr(path_or_dict, '__fspath__', lambda: 'the given dict')()
+  )
+  found, unknown, shown = ours_from_torch(read_state_dict(path_or_dict, entry), model, what)
+  return fit(
+    model, found, allow_missing=allow_missing, initial=initial, shown=shown, what=what, unknown=unknown
+  )[0]
+
+
+def number_of_classes(state):
+  """The number of classes that the weights of a state dict tell apart, 0 where they have no class head."""
+  heads = (
+    'cls.class_token_embedding.weight',
+    *('head.weight', 'head.fc.weight', 'classifier.2.weight', 'fc.weight'),
+  )
+  return next((len(state[name]) for name in heads if name in state), 0)
+
+
+def ours_from_torch(state, model, what):
+  """State dict -> ({'params/...': array}, names that are none of ours, function from our names to theirs)."""
+  source = names.recognise(state)
+  family = type(model).__name__
+  if source is None:
+    listed = ', '.join(list(state)[:4])
+    known = ', '.join(dict.fromkeys(map(str, names.SOURCES)))
+    raise ValueError(f'{what} holds weights of an unknown network ({listed}, ...); known: {known}')
+  if source.family != family:
+    raise ValueError(f'{what} holds the weights of {source}, which do not fit a {family}')
+  if source.name == 'authors' and getattr(model, 'class_selection', '') == 'reduction' and model.contextual:
+    raise ValueError(
+      f'{what} holds the weights of {source}, which was trained to score all classes at every stage: create '
+      "the model with class_selection='rerank' (the default, 'reduction', is the paper's)"
+    )
+  paths = {}
+  for name in [*flatten(expected_variables(model)), *_HEADS[family]]:
+    theirs = source.torch_name(name.split('/'))
+    if theirs is not None:
+      paths[theirs] = name
+  theirs_of = {name: theirs for theirs, name in paths.items()}
+  found, unknown = {}, []
+  for theirs, value in state.items():
+    if theirs in paths:
+      name = paths[theirs]
+      found[name] = names.from_torch_layout(name.split('/'), value, source)
+    elif not theirs.endswith(names.COUNTER):
+      unknown.append(theirs)
+
+  def shown(name):
+    return f'{theirs_of[name]} (here {name})' if name in theirs_of else name
+
+  return found, unknown, shown
+
+
+# A plain network's class head, which a contextual network lacks: its names are known all the same.
+_HEADS = {
+  'ConvNeXt': tuple(f'params/{name}' for name in ('norm/scale', 'norm/bias', 'head/kernel', 'head/bias')),
+  'ResNet': ('params/fc/kernel', 'params/fc/bias'),
+}
+
+
+def to_torch(variables, model, source):
+  """A PyTorch state dict of a network's variables.
+
+  Args:
+    variables: of the network.
+    model: the network.
+    source: whose names it shall have: 'authors' (contextual networks), 'facebook', 'timm' or 'torchvision'.
+
+  Returns:
+    {name: numpy array}, what load_torch_weights takes to give exactly these variables; with the counters of
+    BatchNorm, which count from 0.
+
+  Raises:
+    ValueError: the source has no names for such a network.
+  """
+  source = names.find_source(source, type(model).__name__)
+  found, unnamed = {}, []
+  for name, value in flatten(variables).items():
+    path = name.split('/')
+    theirs = source.torch_name(path)
+    if theirs is None:
+      unnamed.append(name)
+      continue
+    found[theirs] = np.asarray(names.to_torch_layout(path, np.asarray(value), source))
+    if path[-1] == 'var':
+      found[re.sub(r'\.running_var$', names.COUNTER, theirs)] = np.zeros((), np.int64)
+  if unnamed:
+    raise ValueError(f'{source} has no names for {", ".join(unnamed)}')
+  return found

@@ -1,0 +1,204 @@
+"""What parameters are called in PyTorch checkpoints: a short table per source, read both ways.
+
+A table maps the path of a module here to the name of the module there. In the names there {s} is the number
+of the stage and {i} that of the block; {before} is s - 1, {even} 2s - 2 and {odd} 2s - 1.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+
+BLOCK = r'stage(?P<s>\d)_block(?P<i>\d+)'
+# The last part of a name. Where a module here holds several kinds, as BatchNorm does, each has its own.
+LEAVES = {
+  'kernel': 'weight',
+  'scale': 'weight',
+  'bias': 'bias',
+  'mean': 'running_mean',
+  'var': 'running_var',
+  'gamma': 'gamma',
+  'class_embedding': 'class_token_embedding.weight',
+  'logit_scale': 'logit_scale',
+}
+COUNTER = '.num_batches_tracked'  # of BatchNorm there; nothing reads it with a momentum of its own
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """How a code base names the parameters of a family.
+
+  Attributes:
+    name: 'authors', 'facebook', 'timm' or 'torchvision'.
+    family: 'ConvNeXt' or 'ResNet'.
+    marker: regex that a name in every one of its files matches.
+    modules: ((regex of a module's path here, name there), ...).
+    leaves: where the last part of a name differs from LEAVES.
+  """
+
+  name: str
+  family: str
+  marker: str
+  modules: tuple[tuple[str, str], ...]
+  leaves: dict = dataclasses.field(default_factory=dict)
+
+  def __str__(self):
+    return (
+      f"the authors' contextual {self.family}" if self.name == 'authors' else f"{self.name}'s {self.family}"
+    )
+
+  def torch_name(self, path):
+    """The name there of ('params', 'stage1_block0', 'dwconv', 'kernel'), or None where it has none."""
+    module, leaf = '/'.join(path[1:-1]), path[-1]
+    for pattern, name in self.modules:
+      match = re.fullmatch(pattern, module)
+      if match:
+        found = match.groupdict()
+        s = int(found.get('s') or 0)
+        numbers = {'s': s, 'i': found.get('i'), 'before': s - 1, 'even': 2 * s - 2, 'odd': 2 * s - 1}
+        return f'{name.format(**numbers)}.{self.leaves.get(leaf, LEAVES[leaf])}'
+    return None
+
+
+def _contextual(conv, name):
+  """A contextual convolution: the main kernel and the two branches, each linear, norm, ReLU, linear."""
+  return (
+    (f'{BLOCK}/{conv}', f'{name}.conv'),
+    (f'{BLOCK}/{conv}/sampling_proj', f'{name}.spatial_offset_layer.0'),
+    (f'{BLOCK}/{conv}/sampling_norm', f'{name}.spatial_offset_layer.1'),
+    (f'{BLOCK}/{conv}/sampling_out', f'{name}.spatial_offset_layer.3'),
+    (f'{BLOCK}/{conv}/kernel_proj', f'{name}.weight_offset_layer.0'),
+    (f'{BLOCK}/{conv}/kernel_norm', f'{name}.weight_offset_layer.1'),
+    (f'{BLOCK}/{conv}/kernel_out', f'{name}.weight_offset_layer.3'),
+  )
+
+
+CONTEXTUALIZER = (
+  ('contextualizer', 'cls'),
+  (r'contextualizer/head(?P<s>\d)/proj', 'cls.visual_proj_heads.{before}.nonlinear.0'),
+  (r'contextualizer/head(?P<s>\d)/norm', 'cls.visual_proj_heads.{before}.nonlinear.1'),
+  (r'contextualizer/head(?P<s>\d)/out', 'cls.visual_proj_heads.{before}.nonlinear.3'),
+  (r'contextualizer/merger(?P<s>\d)/inner', 'cls.class_mergers.{before}.in_nonlinear.0'),
+  (r'contextualizer/merger(?P<s>\d)/inner_norm', 'cls.class_mergers.{before}.in_nonlinear.1'),
+  (r'contextualizer/merger(?P<s>\d)/outer', 'cls.class_mergers.{before}.out_nonlinear.0'),
+  (r'contextualizer/merger(?P<s>\d)/outer_norm', 'cls.class_mergers.{before}.out_nonlinear.1'),
+)
+FACEBOOK_TRUNK = (
+  ('stem_conv', 'downsample_layers.0.0'),
+  ('stem_norm', 'downsample_layers.0.1'),
+  (r'downsample(?P<s>\d)_norm', 'downsample_layers.{before}.0'),
+  (r'downsample(?P<s>\d)_conv', 'downsample_layers.{before}.1'),
+  (f'{BLOCK}/norm', 'stages.{before}.{i}.norm'),
+  (f'{BLOCK}/pwconv1', 'stages.{before}.{i}.pwconv1'),
+  (f'{BLOCK}/pwconv2', 'stages.{before}.{i}.pwconv2'),
+  (f'{BLOCK}/layer_scale', 'stages.{before}.{i}'),
+)
+RESNET_TRUNK = (
+  ('conv1', 'conv1'),
+  ('bn1', 'bn1'),
+  *((f'{BLOCK}/{part}', f'layer{{s}}.{{i}}.{part}') for part in ('conv1', 'bn1', 'bn2', 'conv3', 'bn3')),
+  (f'{BLOCK}/downsample_conv', 'layer{s}.{i}.downsample.0'),
+  (f'{BLOCK}/downsample_bn', 'layer{s}.{i}.downsample.1'),
+)
+RESNET = (*RESNET_TRUNK, (f'{BLOCK}/conv2', 'layer{s}.{i}.conv2'), ('fc', 'fc'))
+
+# In the order in which files are recognised: the authors' names are those of the plain networks and more.
+SOURCES = (
+  Source(
+    'authors',
+    'ConvNeXt',
+    r'stages\.\d\.\d+\.dwconv\.conv\..*',
+    (*FACEBOOK_TRUNK, *_contextual('dwconv', 'stages.{before}.{i}.dwconv'), *CONTEXTUALIZER),
+  ),
+  Source(
+    'authors',
+    'ResNet',
+    r'layer\d\.\d+\.conv2\.conv\..*',
+    (*RESNET_TRUNK, *_contextual('conv2', 'layer{s}.{i}.conv2'), *CONTEXTUALIZER),
+  ),
+  Source(
+    'facebook',
+    'ConvNeXt',
+    r'downsample_layers\..*',
+    (*FACEBOOK_TRUNK, (f'{BLOCK}/dwconv', 'stages.{before}.{i}.dwconv'), ('norm', 'norm'), ('head', 'head')),
+  ),
+  Source(
+    'timm',
+    'ConvNeXt',
+    r'stages\.\d\.blocks\..*',
+    (
+      ('stem_conv', 'stem.0'),
+      ('stem_norm', 'stem.1'),
+      (r'downsample(?P<s>\d)_norm', 'stages.{before}.downsample.0'),
+      (r'downsample(?P<s>\d)_conv', 'stages.{before}.downsample.1'),
+      (f'{BLOCK}/dwconv', 'stages.{before}.blocks.{i}.conv_dw'),
+      (f'{BLOCK}/norm', 'stages.{before}.blocks.{i}.norm'),
+      (f'{BLOCK}/pwconv1', 'stages.{before}.blocks.{i}.mlp.fc1'),
+      (f'{BLOCK}/pwconv2', 'stages.{before}.blocks.{i}.mlp.fc2'),
+      (f'{BLOCK}/layer_scale', 'stages.{before}.blocks.{i}'),
+      ('norm', 'head.norm'),
+      ('head', 'head.fc'),
+    ),
+  ),
+  Source(
+    'torchvision',
+    'ConvNeXt',
+    r'features\..*',
+    (
+      ('stem_conv', 'features.0.0'),
+      ('stem_norm', 'features.0.1'),
+      (r'downsample(?P<s>\d)_norm', 'features.{even}.0'),
+      (r'downsample(?P<s>\d)_conv', 'features.{even}.1'),
+      (f'{BLOCK}/dwconv', 'features.{odd}.{i}.block.0'),
+      (f'{BLOCK}/norm', 'features.{odd}.{i}.block.2'),
+      (f'{BLOCK}/pwconv1', 'features.{odd}.{i}.block.3'),
+      (f'{BLOCK}/pwconv2', 'features.{odd}.{i}.block.5'),
+      (f'{BLOCK}/layer_scale', 'features.{odd}.{i}'),
+      ('norm', 'classifier.0'),
+      ('head', 'classifier.2'),
+    ),
+    leaves={'gamma': 'layer_scale'},
+  ),
+  Source('torchvision', 'ResNet', r'layer1\..*', RESNET),
+  Source('timm', 'ResNet', r'layer1\..*', RESNET),  # the same names
+)
+
+
+def find_source(name, family):
+  """The Source of that name and family.
+
+  Raises:
+    ValueError: there is none; the message lists the names that the family has.
+  """
+  known = {source.name: source for source in SOURCES if source.family == family}
+  if name not in known:
+    raise ValueError(f'{name!r} names no source of {family} weights; known: {", ".join(sorted(known))}')
+  return known[name]
+
+
+def recognise(names):
+  """The Source whose names a file has, or None; timm's ResNet has the names of torchvision's."""
+  return next((s for s in SOURCES if any(re.fullmatch(s.marker, name) for name in names)), None)
+
+
+def to_torch_layout(path, value, source):
+  """An array here as it lies there; `path` ends in the names of its module and of itself."""
+  if path[-1] == 'gamma' and source.leaves.get('gamma') == 'layer_scale':
+    return value[:, None, None]
+  if path[-1] != 'kernel':
+    return value
+  if value.ndim == 4:
+    return np.transpose(value, (3, 2, 0, 1))
+  # The sampling branch's first layer acts on every pixel: a 1x1 convolution there.
+  return value.T[:, :, None, None] if path[-2] == 'sampling_proj' else value.T
+
+
+def from_torch_layout(path, value, source):
+  """The reverse of `to_torch_layout`. Arrays that cannot be what the path names come back as they are."""
+  if path[-1] == 'gamma' and source.leaves.get('gamma') == 'layer_scale' and value.ndim == 3:
+    return value.reshape(-1) if value.shape[1:] == (1, 1) else value
+  if path[-1] != 'kernel':
+    return value
+  if path[-2] == 'sampling_proj' and value.ndim == 4:
+    return value[:, :, 0, 0].T if value.shape[2:] == (1, 1) else value
+  return {4: lambda: np.transpose(value, (2, 3, 1, 0)), 2: lambda: value.T}.get(value.ndim, lambda: value)()
