@@ -42,6 +42,20 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   model.dtype = 'float32'  # of the computation; positions, scores and losses stay float32
   model.param_dtype = 'float32'  # of the parameters
 
+  config.init = init = ml_collections.ConfigDict()  # where a run starts; '' and () = from random values
+  # The folder of a run (its newest checkpoint; RUN/checkpoints/STEP for another), a .safetensors file of
+  # ctx_flax.torch_weights or --mode=export, or PyTorch weights (.pth where PyTorch is installed).
+  init.weights = ''
+  # What these need not have, or may have in another shape: 'contextual', 'head' or regexes of parameters such
+  # as 'stage4_block2/.*'. It starts anew.
+  init.allow_missing = ()
+  # New class embeddings, or a new plain head, for another label set; class counts that the weights bring are
+  # scaled to its size.
+  init.reset_classes = False
+  init.freeze = ()  # regexes of parameters that stay as they are; each must match one
+  init.freeze_norm = False  # BatchNorm normalises with the statistics of the weights and keeps them
+  init.pretrained_rate = 1.0  # factor on the learning rate of what init.weights gave; what is new has 1
+
   config.loss = loss = ml_collections.ConfigDict()
   loss.alpha = 0.15  # weight of the losses of stages 1-3; stage 4 has weight 1
   loss.label_smoothing = 0.0  # part of the target that all considered classes share
@@ -90,6 +104,17 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   config.eval.checkpoint = 'latest'  # for --mode=evaluate: 'latest', 'best' or the number of a step
   config.eval.weights = 'all'  # 'raw', 'EMA' or 'all' that the checkpoint holds
 
+  config.probe = probe = ml_collections.ConfigDict()  # --mode=linear_probe
+  probe.weights = ''  # of the contextual network, as init.weights
+  probe.plain_weights = ''  # of the plain one; either may be '' = left out
+  probe.plain_model = 'resnet50'  # its name, where PyTorch weights do not tell it
+  probe.iterations = 3000  # optimizer steps of a head
+  probe.batch_size = 512  # features of a step
+  probe.learning_rate = 1e-3  # of AdamW, constant
+  probe.weight_decay = 1e-5  # decoupled, times the learning rate
+  probe.seeds = 3  # so many heads are trained, seed, seed + 1, ...; the report has mean and deviation
+  probe.cache = '~/.cache/ctx_flax/features'  # folder of extracted features, by weights, images and transform
+
   config.check = ml_collections.ConfigDict()
   config.check.compile = False  # --mode=check: compile the step too, for the compiler's own count of memory
 
@@ -98,6 +123,8 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   data.path = ''  # folder of the images, or tfds's data_dir ('' = ~/tensorflow_datasets)
   data.train_split = 'train'  # tfds split, or folder below data.path, to train on
   data.test_split = ''  # the same to test on; '' = the first there is of validation, val, test
+  # image_folder: share of each class to test on, where the classes lie in data.path itself; 0 = they must not
+  data.test_share = 0.0
   data.train_list = ''  # image_list: file with a line "name label" per image, names relative to data.path
   data.test_list = ''  # the same of the test images
   data.image_size = 224  # height and width that the network sees

@@ -1,9 +1,12 @@
-"""Reading what a run has left in its folder."""
+"""What a run leaves in its folder: reading it, and making it without training."""
 
 import json
 
 import jax
+import numpy as np
 
+from ctx_flax.data import sources
+from ctx_flax.training import evaluation, optimizer, run_folder, setup
 from ctx_flax.training.checkpoints import Checkpoints
 
 TIMED = 'images_per_second', 'data/wait_share'
@@ -20,3 +23,19 @@ def metric_lines(workdir):
   """The lines of metrics.jsonl, without what was timed."""
   lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   return [{name: value for name, value in line.items() if name not in TIMED} for line in lines]
+
+
+def make_run(config, workdir, step=2):
+  """The folder of a run that stopped at `step`, its weights and averaged weights random, each its own."""
+  source = sources.open_source(config.data, 'train')
+  model, tx = setup.build_model(config, source), optimizer.make_optimizer(config, 1e-3)
+  state = setup.initial_state(config, model, tx)
+  rng = np.random.default_rng(step)
+  disturbed = lambda tree: jax.tree.map(
+    lambda x: x + np.float32(0.05) * rng.random(x.shape, np.float32), tree
+  )
+  state = state.replace(step=np.int32(step), params=disturbed(state.params), ema=disturbed(state.ema))
+  run_folder.claim(workdir, config)
+  with Checkpoints(workdir / 'checkpoints') as checkpoints:
+    checkpoints.save(step, evaluation.as_trees(state))
+  return workdir

@@ -18,6 +18,8 @@ IMAGE_FOLDER = {
   'test_split': '',
   'train_list': '',
   'test_list': '',
+  'test_share': 0.0,
+  'split_seed': 0,
 }
 
 
@@ -51,6 +53,25 @@ def tree(tmp_path):
 
 
 # A folder per class.
+
+
+def test_a_folder_without_a_split_is_divided_by_class(tmp_path):
+  write(tmp_path, *(f'cat/{i}.jpg' for i in range(10)), *(f'dog/{i}.jpg' for i in range(3)))
+  parts = {
+    split: contents(folders.image_folder(settings(tmp_path, test_share=0.2), split))
+    for split in ('train', 'test')
+  }
+  assert [label for _, label in parts['test']] == [0, 0, 1]  # a fifth, and at least one
+  assert sorted(parts['train'] + parts['test']) == sorted(
+    [(f'cat/{i}.jpg', 0) for i in range(10)] + [(f'dog/{i}.jpg', 1) for i in range(3)]
+  )
+  other = folders.image_folder(settings(tmp_path, test_share=0.2, split_seed=1), 'test')
+  assert contents(other) != parts['test']
+  write(tmp_path, 'owl/0.jpg')
+  with pytest.raises(ValueError, match='owl holds 1 images: each class needs two at least'):
+    folders.image_folder(settings(tmp_path, test_share=0.2), 'train')
+  write(tmp_path, 'train/cat/0.jpg', 'val/cat/1.jpg')  # a split of its own goes before
+  assert len(folders.image_folder(settings(tmp_path, test_share=0.2), 'test')) == 1
 
 
 def test_classes_and_files_are_in_the_order_of_their_names(tree):

@@ -66,7 +66,9 @@ def test_recipes_variants_and_fields_exist():
       recipe(argument.strip(':'))
   config = runpy.run_path(str(ROOT / 'configs' / 'default.py'))['get_config']()
   fields = set(re.findall(r'--config\.([a-z_.]+)=', ALL))
-  fields |= set(re.findall(r'`((?:train|model|data|eval|loss|optimizer|check)\.[a-z_]+)(?:=\S+)?`', ALL))
+  fields |= set(
+    re.findall(r'`((?:train|model|data|eval|loss|optimizer|check|init|probe)\.[a-z_]+)(?:=\S+)?`', ALL)
+  )
   assert len(fields) > 15
   for field in fields:
     group = config

@@ -48,12 +48,16 @@ def image_folder(data, split):
   """data.path/SPLIT/CLASS/**/*.jpg (and other image files); classes are the training folders, by name.
 
   SPLIT is data.train_split or data.test_split; '' for the latter is the first that exists of TEST_SPLITS.
+  Where data.test_share is above 0 and there is no such folder to train on, the classes lie in data.path
+  itself, and that share of each one's images, at least one, is drawn by data.split_seed to test on.
 
   Raises:
     FileNotFoundError: data.path or its split does not exist.
     ValueError: a split without classes or images, or a test class that is not a training class.
   """
   root = _root(data, 'a folder with train/CLASS/*.jpg and validation/CLASS/*.jpg')
+  if data.test_share and not (root / data.train_split).is_dir():
+    return _divided(root, data, split)
   train = _existing(root, data.train_split, 'data.train_split')
   classes = _classes(train)
   part = train
@@ -73,6 +77,25 @@ def image_folder(data, split):
   if not names:
     raise ValueError(f'{part} holds no image files ({" ".join(SUFFIXES)}) in its folders')
   return FileSource(part.parent, names, labels, classes)
+
+
+def _divided(root, data, split):
+  classes = _classes(root)
+  rng = np.random.default_rng(data.split_seed)
+  names, labels = [], []
+  for label, name in enumerate(classes):
+    files = _images(root / name)
+    if len(files) < 2:
+      raise ValueError(
+        f'{root / name} holds {len(files)} images: data.test_share divides each class, which needs two at '
+        'least, one to train and one to test on'
+      )
+    held_out = min(max(1, round(data.test_share * len(files))), len(files) - 1)
+    order = rng.permutation(len(files))
+    part = order[:held_out] if split == 'test' else order[held_out:]
+    names += [os.path.join(name, files[i]) for i in sorted(part.tolist())]
+    labels += [label] * len(part)
+  return FileSource(root, names, labels, classes)
 
 
 def image_list(data, split):

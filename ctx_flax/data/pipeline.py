@@ -88,13 +88,14 @@ def train_batches(source, config, start=0, process=0, processes=1):
   return _iterate(batches[start:], data)
 
 
-def eval_batches(source, config, process=0, processes=1):
+def eval_batches(source, config, process=0, processes=1, start=0):
   """All images once, in order, the last batch filled up with rows of weight 0. Unreadable ones weigh 0 too.
 
   Args:
     source: a Source of ctx_flax.data.sources.
     config: uses eval.{batch_size, crop_ratio} and data.
     process, processes: as for `train_batches`; every process makes the same number of batches.
+    start: the number of the first batch, from 0.
 
   Returns:
     Batches, to be closed. They raise what those of `train_batches` do.
@@ -105,7 +106,7 @@ def eval_batches(source, config, process=0, processes=1):
   rows = -(-len(source) // total) * total
   element = EvalElement(source, transforms.eval_transform(config), config.data.on_bad_image)
   elements = grain.MapDataset.range(rows).map(element)
-  return _iterate(OwnRows(elements, total, size, process).batch(size), config.data)
+  return _iterate(OwnRows(elements, total, size, process).batch(size)[start:], config.data)
 
 
 def describe_bad(source, index, config):

@@ -10,6 +10,7 @@ Splits are 'train' and 'test'; which files they are is up to config.data.
 
 import difflib
 
+from ctx_flax.data.cub import cub
 from ctx_flax.data.digits import digits
 from ctx_flax.data.folders import image_folder, image_list
 from ctx_flax.data.glyphs import glyphs
@@ -23,6 +24,7 @@ SOURCES = {
   'patches': patches,
   'image_folder': image_folder,
   'image_list': image_list,
+  'cub': cub,
 }
 
 

@@ -96,6 +96,8 @@ def check_settings(config):
     raise ValueError(f'data.crop_scale must be (), or (least, largest) share, but is {data.crop_scale}')
   if len(data.crop_aspect) != 2 or not 0 < data.crop_aspect[0] <= data.crop_aspect[1]:
     raise ValueError(f'data.crop_aspect must be (least, largest) above 0, but is {data.crop_aspect}')
+  if not 0 <= data.test_share < 1:
+    raise ValueError(f'data.test_share must be 0 (off) or more and below 1, but is {data.test_share}')
   if not 0 < config.eval.crop_ratio <= 1:
     raise ValueError(f'eval.crop_ratio must be above 0 and at most 1, but is {config.eval.crop_ratio}')
   if not 0 <= augment.magnitude <= 10:

@@ -10,7 +10,7 @@ import rich.table
 from ctx_flax.data import pipeline, sources
 from ctx_flax.layers.contextualizer import default_class_counts
 from ctx_flax.models.summary import summarise
-from ctx_flax.training import losses, optimizer, setup
+from ctx_flax.training import losses, optimizer, setup, starting_point
 from ctx_flax.training import step as steps
 from ctx_flax.training.halt import bad_input
 
@@ -24,7 +24,7 @@ def check(config, workdir):
 
   Args:
     config: a config with the fields of configs/default.py; check.compile compiles the step as well.
-    workdir: not touched.
+    workdir: the folder that the run would have; not touched.
 
   Returns:
     {'layers', 'parameters', 'macs', 'memory', 'schedule', 'batch', 'steps'}: what is printed, as numbers.
@@ -32,22 +32,28 @@ def check(config, workdir):
   Raises:
     Halt: the input is wrong (status 2).
   """
-  del workdir
   setup.prepare_jax(config)
   with bad_input():
     train_source = sources.open_source(config.data, 'train')
+    config = starting_point.with_class_counts(config, workdir, train_source.num_classes)
     test_source = sources.open_source(config.data, 'test')
     setup.check_settings(config)
     setup.check_classes(train_source, test_source)
     per_epoch = len(train_source) / config.train.batch_size
     rate = optimizer.learning_rate_schedule(config, per_epoch)
     last = optimizer.total_steps(config, per_epoch)
-    tx = optimizer.make_optimizer(config, rate)
+    tx = optimizer.make_optimizer(config, rate, starting_point.rate_factor(config))
     model = setup.build_model(config, train_source)
     state = jax.eval_shape(lambda: setup.initial_state(config, model, tx))
+    starting_point.check_freeze(config, state.params)
+    if config.init.weights:
+      starting_point.initial_variables(config, model, state.variables)
     batch = first_batch(train_source, config)
     first_batch(test_source, config, pipeline.eval_batches)
-    step_of_all = on_all_devices(steps.make_train_step(model, tx, config, total_steps=last))
+    step_function = steps.make_train_step(
+      model, tx, config, total_steps=last, freeze_norm=config.init.freeze_norm
+    )
+    step_of_all = on_all_devices(step_function)
     jax.eval_shape(step_of_all, state, split(batch))
     memory = device_memory(config, model, state, batch)
 

@@ -147,6 +147,12 @@ class Checkpoints:
     loaded = self._manager.load_checkpointables(step, {name: _nested(flat) for name, flat in wanted.items()})
     return {name: _like(tree, _flat(loaded[name])) for name, tree in trees.items()}
 
+  def read(self, step, name):
+    """One tree of a step as it was saved, nested dicts of numpy arrays, whatever it holds."""
+    saved = _flat(self._manager.checkpointables_metadata(step).metadata[name])
+    wanted = _nested({path: np.empty(leaf.shape, leaf.dtype) for path, leaf in saved.items()})
+    return self._manager.load_checkpointables(step, {name: wanted})[name]
+
   def wait(self):
     """Returns when nothing is being written. SaveError tells what went wrong in the background."""
     writing, self._writing = self._writing, None

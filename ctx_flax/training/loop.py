@@ -10,7 +10,16 @@ import jax
 import numpy as np
 
 from ctx_flax.data import image_grid, pipeline, sources
-from ctx_flax.training import distributed, evaluation, metrics, optimizer, parallel, run_folder, setup
+from ctx_flax.training import (
+  distributed,
+  evaluation,
+  metrics,
+  optimizer,
+  parallel,
+  run_folder,
+  setup,
+  starting_point,
+)
 from ctx_flax.training import step as steps
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.evaluation import accuracies, as_trees, weights_of
@@ -46,24 +55,30 @@ def train(config, workdir):
   process, processes = jax.process_index(), jax.process_count()
   first = process == 0  # the one that writes and tells
   with bad_input():
-    run_folder.check(workdir, config)
     train_source = sources.open_source(config.data, 'train')
+    config = starting_point.with_class_counts(config, workdir, train_source.num_classes)
+    run_folder.check(workdir, config)
     test_source = sources.open_source(config.data, 'test')
     setup.check_settings(config)
     per_epoch = len(train_source) / config.train.batch_size
     schedule = optimizer.learning_rate_schedule(config, per_epoch)
     last = optimizer.total_steps(config, per_epoch)
-    tx = optimizer.make_optimizer(config, schedule)
+    tx = optimizer.make_optimizer(config, schedule, starting_point.rate_factor(config))
     model = setup.build_model(config, train_source)
     setup.check_classes(train_source, test_source)
-    step_function = steps.make_train_step(model, tx, config, total_steps=last)
+    step_function = steps.make_train_step(
+      model, tx, config, total_steps=last, freeze_norm=config.init.freeze_norm
+    )
     state = setup.initial_state(config, model, tx)
+    starting_point.check_freeze(config, state.params)
     checkpoints = Checkpoints(workdir / 'checkpoints', config.train.keep_checkpoints, config.train.keep_best)
     start = checkpoints.latest() or 0
     distributed.check_same('newest checkpoint', start)
     if start:
       restored = checkpoints.restore(start, as_trees(state))
       state = state.replace(**restored['variables'], **restored['optimizer'])
+    elif config.init.weights:
+      state, taken = starting_point.start_from(config, model, state)
     batches = pipeline.train_batches(train_source, config, start, process, processes)
     if first:
       run_folder.claim(workdir, config)
@@ -89,6 +104,10 @@ def train(config, workdir):
     )
     if start:
       progress.note(f'resumed at step {start}')
+    elif config.init.weights:
+      progress.note(taken)
+    elif config.init.pretrained_rate != 1:
+      progress.note('init.weights is empty: everything starts from random values, at the full rate')
     bad = BadImages(functools.partial(pipeline.describe_bad, train_source, config=config), progress.warn)
     bad_tests = evaluation.bad_test_images(test_source, config, progress.warn)
     samples = workdir / 'augmented.png' if first and not start else None

@@ -93,13 +93,14 @@ def decay_mask(params):
   return jax.tree_util.tree_map_with_path(decays, params)
 
 
-def group_factors(params, groups):
+def group_factors(params, groups, factor=lambda name: 1.0):
   """The factors of every parameter: a tree of rates and one of decays, both of floats.
 
   Args:
     params: a tree of parameters, named like 'stage2_block0/dwconv/kernel'.
     groups: (regex, factor on the learning rate, factor on the weight decay), ...; the regex matches a whole
       name. () is one group of all.
+    factor: name of a parameter -> what its rate is multiplied by, besides.
 
   Raises:
     ValueError: a parameter matches no group, or several; the message lists them.
@@ -123,16 +124,18 @@ def group_factors(params, groups):
   ]
   if problems:
     raise ValueError(f'optimizer.groups must match every parameter exactly once; {"; ".join(problems)}')
-  rates, decays = (jax.tree.map(lambda name, i=i: float(matches[name][0][i]), names) for i in (1, 2))
+  rates = jax.tree.map(lambda name: float(matches[name][0][1]) * factor(name), names)
+  decays = jax.tree.map(lambda name: float(matches[name][0][2]), names)
   return rates, decays
 
 
-def make_optimizer(config, schedule):
+def make_optimizer(config, schedule, factor=lambda name: 1.0):
   """AdamW: weight decay decoupled and times the rate; clipping by the global norm where `clip_norm` > 0.
 
   Args:
     config: uses optimizer.{beta1, beta2, eps, weight_decay, clip_norm, groups}; clip_norm 0 is no clipping.
     schedule: what `learning_rate_schedule` returns, or a number.
+    factor: name of a parameter -> another factor on its rate, beside that of its group; 0 freezes it.
 
   Returns:
     An optax.GradientTransformation. It expects gradients that are already summed over the devices: the
@@ -151,16 +154,16 @@ def make_optimizer(config, schedule):
   return optax.chain(
     *steps,
     optax.scale_by_adam(settings.beta1, settings.beta2, settings.eps),
-    _decay_and_scale(settings.weight_decay, settings.groups),
+    _decay_and_scale(settings.weight_decay, settings.groups, factor),
     optax.scale_by_learning_rate(schedule),
   )
 
 
-def _decay_and_scale(weight_decay, groups):
+def _decay_and_scale(weight_decay, groups, factor):
   """Adds weight_decay * factor * parameter where `decay_mask` says so, then multiplies by the rate factor."""
 
   def update(updates, state, params):
-    rates, decays = group_factors(params, groups)
+    rates, decays = group_factors(params, groups, factor)
 
     def change(update, parameter, rate, decay, masked):
       if not rate:

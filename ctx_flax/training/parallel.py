@@ -64,6 +64,14 @@ def pmap_eval_step(step, devices=None):
   return _one_at_a_time(run, devices)
 
 
+def pmap_rows(function, devices=None):
+  """(variables, sharded batch) -> what the function gives for the batch, row by row, on all devices."""
+  run = _one_at_a_time(jax.pmap(function, AXIS, in_axes=(None, 0), devices=devices), devices)
+  return lambda variables, batch: jax.tree.map(
+    lambda x: np.reshape(x, (-1, *x.shape[2:])), fetch(run(variables, batch))
+  )
+
+
 def _sharding(devices, spec):
   return NamedSharding(Mesh(np.asarray(devices or jax.local_devices()), (AXIS,)), spec)
 

@@ -7,6 +7,7 @@ import jax
 
 from ctx_flax.data import pipeline
 from ctx_flax.models import MODELS, create_model
+from ctx_flax.training import starting_point
 from ctx_flax.training import step as steps
 
 
@@ -39,6 +40,7 @@ def check_settings(config):
   """Raises ValueError for a batch that the devices cannot share, and for fractions outside their range."""
   pipeline.check_settings(config)
   steps.check_settings(config)
+  starting_point.check_settings(config)
   devices = jax.device_count()
   for field, size in (('train', config.train.batch_size), ('eval', config.eval.batch_size)):
     if size % devices:

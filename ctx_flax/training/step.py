@@ -116,7 +116,7 @@ def class_counts_at(step, total_steps, fraction, num_classes, class_counts):
   return jnp.round(num_classes + (final - num_classes) * progress).astype(jnp.int32)
 
 
-def make_train_step(model, tx, config, total_steps=0):
+def make_train_step(model, tx, config, total_steps=0, freeze_norm=False):
   """The function (state, batch) -> (state, metrics) of one optimizer step.
 
   A device's loss is its own sums over the counts of all devices, so that the devices' losses and gradients
@@ -134,6 +134,7 @@ def make_train_step(model, tx, config, total_steps=0):
     config: uses seed, loss.{alpha, label_smoothing, normalise} and train.{ema_decay (0: off), accumulation,
       on_nan, class_counts_warmup}.
     total_steps: of the run; only class_counts_warmup needs it.
+    freeze_norm: BatchNorm normalises with its running statistics, which stay as they are.
 
   Returns:
     A function of a TrainState, the same on every device, and a device's part of the batch: 'image'
@@ -167,6 +168,7 @@ def make_train_step(model, tx, config, total_steps=0):
       _variables(params, batch_stats),
       part['image'],
       train=True,
+      train_norm=not freeze_norm,
       mutable=['batch_stats'],
       rngs={'drop_path': key},
       **class_counts,

@@ -1,0 +1,239 @@
+"""Starting from weights: what is taken, starts anew, learns how fast, and resuming without the weights."""
+
+import json
+import shutil
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import safetensors.numpy
+from run_files import arrays, make_run
+from test_loop import tiny_config
+
+from configs import digits, finetune
+from ctx_flax.models import create_model
+from ctx_flax.models.weights import flatten, save_weights
+from ctx_flax.torch_weights import to_torch
+from ctx_flax.training import check, loop, optimizer, setup, starting_point
+from ctx_flax.training import step as steps
+from ctx_flax.training.halt import Halt
+
+EMBEDDING = 'params/contextualizer/class_embedding'
+
+
+def settings(**init):
+  config = tiny_config()
+  config.train.update(steps=1, log_every=1, checkpoint_every=0)
+  config.model.class_counts = ()
+  config.init.update(init)
+  return config
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+  """The folder of a run of ten classes with counts (8, 6, 4)."""
+  config = settings()
+  config.model.class_counts = (8, 6, 4)
+  return make_run(config, tmp_path_factory.mktemp('source') / 'run')
+
+
+def variables_of(workdir, kind='ema'):
+  """{'params/...': array} of the newest checkpoint."""
+  if kind == 'ema':
+    return starting_point.read_variables(str(workdir), None)[0].arrays
+  prefix = "['variables']['params']"
+  found = arrays(workdir)
+  return {
+    'params/' + name.removeprefix(prefix)[2:-2].replace("']['", '/'): value
+    for name, value in found.items()
+    if name.startswith(prefix)
+  }
+
+
+def test_new_classes_on_a_frozen_network(source, tmp_path, capsys):
+  """All but the class embeddings stays what the averaged weights were; it goes on without the weights."""
+  moved = tmp_path / 'moved'
+  shutil.copytree(source, moved)
+  config = settings(weights=str(moved), reset_classes=True, freeze=('(?!contextualizer/class_embedding).*',))
+  config.train.update(steps=2, checkpoint_every=1)
+  loop.train(config, tmp_path / 'run')
+  expected, found = variables_of(source), variables_of(tmp_path / 'run', 'raw')
+  assert found.keys() == expected.keys()
+  assert [name for name, value in expected.items() if not np.array_equal(found[name], value)] == [EMBEDDING]
+  start = setup.initial_state(config, *model_and_optimizer(config)).params['contextualizer'][
+    'class_embedding'
+  ]
+  assert 0 < np.abs(found[EMBEDDING] - start).max() < 0.01  # two steps away from its own initial values
+  taken = f'started from {moved}: {len(expected) - 1} of {len(expected)} arrays, anew contextualizer\n'
+  assert taken in capsys.readouterr().out
+  saved = json.loads((tmp_path / 'run' / 'config.json').read_text())
+  assert saved['model']['class_counts'] == [8, 6, 4]
+
+  shutil.rmtree(moved)
+  shutil.rmtree(tmp_path / 'run' / 'checkpoints' / '2')
+  loop.train(config, tmp_path / 'run')
+  assert 'resumed at step 1' in capsys.readouterr().out
+  again = variables_of(tmp_path / 'run', 'raw')
+  for name, value in found.items():
+    np.testing.assert_array_equal(again[name], value, err_msg=name)
+
+
+def model_and_optimizer(config):
+  class Ten:
+    num_classes = 10
+
+  return setup.build_model(config, Ten), optimizer.make_optimizer(config, 1e-3)
+
+
+def test_class_counts_are_scaled_to_the_new_label_set(source, tmp_path):
+  config = settings(weights=str(source))
+  scaled = lambda classes: (
+    starting_point.with_class_counts(config, tmp_path / 'new', classes).model.class_counts
+  )
+  assert scaled(20) == (16, 12, 8) and scaled(10) == (8, 6, 4)
+  assert scaled(6) == (5, 5, 4)  # not fewer than five, which top-5 needs, or than there were
+  config.model.class_counts = (9, 8, 7)
+  assert scaled(20) == (9, 8, 7)  # told, and so not scaled
+  assert (
+    settings().model.class_counts
+    == starting_point.with_class_counts(settings(), tmp_path, 20).model.class_counts
+  )
+
+
+def test_factors_on_the_rate():
+  config = settings(
+    weights='somewhere',
+    allow_missing=('contextual',),
+    reset_classes=True,
+    freeze=('stem_.*',),
+    pretrained_rate=0.1,
+  )
+  factor = starting_point.rate_factor(config)
+  expected = {
+    'stem_conv/kernel': 0.0,
+    'stage1_block0/dwconv/kernel': 0.1,
+    'stage2_block0/dwconv/kernel': 0.1,
+    'stage2_block0/dwconv/sampling_proj/kernel': 1.0,
+    'contextualizer/class_embedding': 1.0,
+    'contextualizer/head4/proj/kernel': 1.0,
+    'head/kernel': 1.0,
+    'norm/scale': 0.1,
+  }
+  assert {name: factor(name) for name in expected} == expected
+  tx = optimizer.make_optimizer(config, 0.5, factor)
+  params = {'stem_conv': {'kernel': jnp.ones((2, 2))}, 'norm': {'scale': jnp.ones(2)}}
+  updates, _ = tx.update(params, tx.init(params), params)
+  np.testing.assert_array_equal(updates['stem_conv']['kernel'], 0)
+  np.testing.assert_allclose(updates['norm']['scale'], -0.5 * 0.1, rtol=1e-4)
+  config.init.weights = ''
+  assert starting_point.rate_factor(config)('norm/scale') == 1.0
+
+
+def test_files_of_both_kinds(source, tmp_path):
+  """Ours, and PyTorch's of the plain network for a contextual one."""
+  config = settings()
+  model, tx = model_and_optimizer(config)
+  state = setup.initial_state(config, model, tx)
+  ours = str(tmp_path / 'ours.safetensors')
+  save_weights(
+    ours, starting_point.start_from(settings(weights=str(source)), model, state)[0].variables, model={}
+  )
+  started, _ = starting_point.start_from(settings(weights=ours), model, state)
+  for name, value in variables_of(source).items():
+    np.testing.assert_array_equal(flatten(started.variables)[name], value, err_msg=name)
+    np.testing.assert_array_equal(flatten(started.ema)[name], value, err_msg=name)
+
+  plain = create_model('convnext_mini', depths=config.model.depths, dims=config.model.dims, num_classes=7)
+  variables = jax.jit(plain.init)(jax.random.key(3), jnp.zeros((1, 32, 32, 3)))
+  theirs = str(tmp_path / 'theirs.safetensors')
+  torch = {name: np.asarray(v, order='C') for name, v in to_torch(variables, plain, 'facebook').items()}
+  safetensors.numpy.save_file(torch, theirs)
+  config = settings(weights=theirs, allow_missing=('contextual', 'head'))
+  started, taken = starting_point.start_from(config, model, state)
+  assert ', anew contextualizer, stage2_block0, stage3_block0, stage4_block0' in taken
+  found, before = flatten(started.variables), flatten(state.variables)
+  np.testing.assert_array_equal(
+    found['params/stage2_block0/dwconv/kernel'], variables['params']['stage2_block0']['dwconv']['kernel']
+  )
+  for name in ('params/stage2_block0/dwconv/sampling_proj/kernel', 'params/contextualizer/class_embedding'):
+    np.testing.assert_array_equal(found[name], before[name])
+
+
+@pytest.mark.parametrize(
+  'init, message',
+  [
+    ({'weights': 'none'}, 'none'),
+    (
+      {'freeze': ('stem.conv/kernell',)},
+      r"init.freeze holds 'stem.conv/kernell', which matches no parameter",
+    ),
+    ({'freeze': ('(',)}, 'init.freeze holds .* no regular expression'),
+    ({'pretrained_rate': -1.0}, 'init.pretrained_rate must be a factor'),
+  ],
+)
+def test_mistakes_stop_a_run_before_it_starts(init, message, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(Halt, match=message) as halt:
+    loop.train(settings(**init), tmp_path / 'run')
+  assert halt.value.status == 2 and not (tmp_path / 'run' / 'config.json').exists()
+
+
+def test_weights_that_do_not_fit_are_told_by_check_too(source, tmp_path):
+  config = settings(weights=str(source))
+  config.model.dims = (16, 32, 48, 72)
+  for mode in (check.check, loop.train):
+    with pytest.raises(Halt, match='do not fit the network: of another shape') as halt:
+      mode(config, tmp_path / 'run')
+    assert halt.value.status == 2
+  config = settings(weights=str(source))
+  config.model.mask_gain = 2.0
+  with pytest.raises(Halt, match=r'set --config\.model\.mask_gain=1\.0'):
+    loop.train(config, tmp_path / 'run')
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(Halt, match='is not the folder of a run'):
+    loop.train(settings(weights=str(tmp_path / 'empty')), tmp_path / 'run')
+
+
+@pytest.mark.parametrize('frozen', [True, False])
+def test_frozen_norms_keep_their_statistics(frozen):
+  config = digits.get_config()
+  config.train.ema_decay = 0.0
+  model = create_model('resnet_mini', num_classes=10, depths=(1, 1, 1, 1), dims=(4, 4, 4, 4))
+  tx = optax.sgd(0.1)
+  state = steps.create_state(model, tx, jax.random.key(0), (32, 32, 3), ema=False)
+  batch = {
+    'image': jax.random.normal(jax.random.key(1), (1, 4, 32, 32, 3)),
+    'label': jnp.arange(4)[None],
+    'weight': jnp.ones((1, 4)),
+  }
+  step = steps.make_train_step(model, tx, config, freeze_norm=frozen)
+  new, _ = jax.jit(jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name=steps.AXIS))(
+    state, batch
+  )
+  same = [
+    np.array_equal(old, changed)
+    for old, changed in zip(jax.tree.leaves(state.batch_stats), jax.tree.leaves(new.batch_stats), strict=True)
+  ]
+  assert all(same) if frozen else not any(same)
+  moved = flax.traverse_util.flatten_dict(
+    jax.tree.map(lambda a, b: not np.array_equal(a, b), state.params, new.params)
+  )
+  assert moved['fc', 'kernel']
+
+
+def test_finetuning_needs_a_folder_of_images_and_no_more(jpeg_folder, tmp_path, capsys):
+  """The classes lie in the folder itself; a fifth of each is held out."""
+  config = finetune.get_config('float32')
+  config.data.path = str(jpeg_folder / 'train')
+  config.model.update(depths=(1, 1, 1, 1), dims=(16, 16, 24, 32), embed_dim=16)
+  config.data.update(image_size=32, workers=0, threads=0)
+  config.train.update(batch_size=8, steps=2)
+  config.eval.batch_size = 16
+  results = loop.train(config, tmp_path / 'run')
+  assert results['raw'].keys() >= {'accuracy', 'top5'}
+  assert 'init.weights is empty: everything starts from random values' in capsys.readouterr().out
+  embedding = variables_of(tmp_path / 'run', 'raw')[EMBEDDING]
+  assert embedding.shape == (12, 16)
