@@ -4,6 +4,7 @@ python main.py --config=configs/digits.py                        train; the same
 python main.py --config=configs/digits.py:plain --config.seed=1  a variant; any field of configs/default.py
 python main.py --mode=evaluate --workdir=runs/digits             test a run; its config is in its folder
 python main.py --mode=check --config=configs/convnext_t.py       what a run would be, without training
+python main.py --mode=export --workdir=runs/digits               a folder that runs with jax and numpy alone
 """
 
 import os
@@ -20,6 +21,8 @@ MODES = {
   'train': 'ctx_flax.training.loop:train',
   'evaluate': 'ctx_flax.training.evaluation:evaluate',
   'check': 'ctx_flax.training.check:check',
+  'export': 'ctx_flax.downstream.export:export',
+  'linear_probe': 'ctx_flax.downstream.linear_probe:linear_probe',
 }
 CONFIG = config_flags.DEFINE_config_file('config', help_string='configs/RECIPE.py[:VARIANT,NAME=VALUE]')
 WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run; by default runs/RECIPE[-VARIANT].')

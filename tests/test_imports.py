@@ -1,4 +1,5 @@
-"""Imports go one way: ops -> layers -> models -> training -> main.py, data -> training, configs alone."""
+"""Imports go one way: ops -> layers -> models -> torch_weights -> training -> downstream -> main.py,
+data -> training, configs alone."""
 
 import ast
 import pathlib
@@ -11,19 +12,29 @@ ALLOWED = {
   'ctx_flax.ops': {'ctx_flax.ops'},
   'ctx_flax.layers': {'ctx_flax.ops', 'ctx_flax.layers'},
   'ctx_flax.models': {'ctx_flax.ops', 'ctx_flax.layers', 'ctx_flax.models'},
+  'ctx_flax.torch_weights': {'ctx_flax.models', 'ctx_flax.torch_weights'},
   'ctx_flax.data': {'ctx_flax.data'},
   'ctx_flax.training': {
     'ctx_flax.ops',
     'ctx_flax.layers',
     'ctx_flax.models',
+    'ctx_flax.torch_weights',
     'ctx_flax.data',
     'ctx_flax.training',
+  },
+  'ctx_flax.downstream': {
+    'ctx_flax.layers',
+    'ctx_flax.models',
+    'ctx_flax.data',
+    'ctx_flax.training',
+    'ctx_flax.downstream',
   },
   'configs': {'configs'},
   'benchmarks': {
     'benchmarks',
     'configs',
     'ctx_flax.ops',
+    'ctx_flax.layers',
     'ctx_flax.models',
     'ctx_flax.data',
     'ctx_flax.training',

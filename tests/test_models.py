@@ -329,3 +329,22 @@ def test_image_errors():
     model.apply(variables, jnp.zeros((1, 31, 40, 3)))
   with pytest.raises(ValueError, match=r'images have shape \(32, 32, 3\); expected \(b, h, w, c\)'):
     model.apply(variables, jnp.zeros((32, 32, 3)))
+
+
+@pytest.mark.parametrize('size', [(448, 448), (800, 1333)])
+@pytest.mark.parametrize('name', ['ctx_convnext_t', 'ctx_resnet50'])
+def test_feature_maps_of_detectors(name, size):
+  """The four strides at large sizes, with no parameters that features do not need."""
+  model = create_model(name)
+  images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
+  variables = jax.eval_shape(functools.partial(model.init, features_only=True), jax.random.key(0), images)
+  valid_hw = jax.ShapeDtypeStruct((2, 2), jnp.int32)
+  apply = functools.partial(model.apply, features_only=True)
+  _, out = jax.eval_shape(lambda v, x, hw: apply(v, x, valid_hw=hw), variables, images, valid_hw)
+  for stage, stride in ((1, 4), (2, 8), (3, 16), (4, 32)):
+    down = (lambda n, s: n // s) if 'convnext' in name else (lambda n, s: -(-n // s))
+    channels = model.dims[stage - 1] * (1 if 'convnext' in name else 4)
+    assert out[f'stage{stage}'].shape == (2, down(size[0], stride), down(size[1], stride), channels)
+  assert set(shapes(name)[0]['params']) == set(variables['params'])
+  unused = set(shapes(name)[0]['params']['contextualizer']) - set(variables['params']['contextualizer'])
+  assert unused == {'head4'}

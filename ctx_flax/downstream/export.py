@@ -1,0 +1,166 @@
+"""Shipping a trained network: --mode=export writes a folder that runs with jax and numpy alone."""
+
+import json
+import os
+import pathlib
+import shutil
+import types
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from ctx_flax.data import sources
+from ctx_flax.layers.contextualizer import default_class_counts
+from ctx_flax.models.summary import summarise
+from ctx_flax.models.weights import flatten, save_weights, unflatten
+from ctx_flax.training import evaluation, setup, starting_point
+from ctx_flax.training.halt import Halt, bad_input
+
+PLATFORMS = 'cpu', 'cuda', 'rocm', 'tpu'
+# Written beside the network, so that it is found by those who get the folder only.
+LOADER = '''"""network, about = load(FOLDER); logits = network(images). Needs jax, numpy and flatbuffers."""
+import functools, json, jax, jax.export, numpy as np
+
+
+def load(folder):
+  with open(f'{folder}/weights.safetensors', 'rb') as file, open(f'{folder}/network.stablehlo', 'rb') as code:
+    header, data = json.loads(file.read(int.from_bytes(file.read(8), 'little'))), file.read()
+    network = jax.export.deserialize(bytearray(code.read()))
+  types = {'F32': np.float32, 'F16': np.float16, 'BF16': jax.numpy.bfloat16}
+  about = header.pop('__metadata__')
+  part = lambda x: np.frombuffer(data[slice(*x['data_offsets'])], types[x['dtype']]).reshape(x['shape'])
+  return functools.partial(jax.jit(network.call), {k: part(x) for k, x in header.items()}), about
+'''
+
+
+def export(config, workdir):
+  """Writes workdir/export: network.stablehlo, weights.safetensors, load.py and README.md.
+
+  The network is a StableHLO function of the weights and normalised images (b, s, s, 3) with any b, for the
+  platforms PLATFORMS. What depends on parameters alone in the selection of classes is computed here, once.
+
+  Args:
+    config: the config of the run; eval.checkpoint and eval.weights say what is exported ('all': the averaged
+      weights where the run keeps them).
+    workdir: the folder of the run.
+
+  Returns:
+    The folder.
+
+  Raises:
+    Halt: there is no such checkpoint, or it does not fit (status 2).
+  """
+  workdir = pathlib.Path(workdir)
+  setup.prepare_jax(config)
+  with bad_input():
+    classes = _classes(config, workdir)
+    model = setup.build_model(config, classes).clone(axis_name=None)
+    step, state = evaluation.restore_variables(config, workdir, model)
+    held = evaluation.weights_of(state, config.eval.weights)
+  which = 'EMA' if 'EMA' in held else 'raw'
+  variables = jax.tree.map(jnp.asarray, held[which])
+  weights = {**variables, **model.class_tables(variables)}
+  side = config.data.image_size
+  serialized = serialize(model, weights, side)
+  counts = ()
+  if model.contextual:
+    counts = model.class_counts or default_class_counts(model.num_classes)
+  about = {
+    'model': _keywords(config, classes),
+    'class_names': list(classes.class_names),
+    'class_counts': list(counts),
+    'image_size': side,
+    'crop_ratio': config.eval.crop_ratio,
+    'mean': list(np.broadcast_to(config.data.mean, 3).tolist()),
+    'std': list(np.broadcast_to(config.data.std, 3).tolist()),
+    'step': step,
+    'weights': which,
+  }
+  folder, part = workdir / 'export', workdir / 'export.part'
+  try:
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    save_weights(part / 'weights.safetensors', weights, **about)
+    (part / 'network.stablehlo').write_bytes(serialized)
+    (part / 'load.py').write_text(LOADER)
+    (part / 'README.md').write_text(readme(part, model, about))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(part, folder)
+  except OSError as error:
+    raise Halt(f'writing to {part} failed: {error.strerror}; an earlier export stays as it was', 1) from error
+  print(f'step {step}, {which} weights, exported to {folder}: see its README.md', flush=True)
+  return folder
+
+
+def serialize(model, variables, side):
+  """Bytes for jax.export.deserialize: ({name: array}, images (b, s, s, 3)) -> logits (b, n), with any b."""
+
+  def network(weights, images):
+    return model.apply(unflatten(weights), images, train=False)[0]
+
+  (b,) = jax.export.symbolic_shape('b')
+  shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flatten(variables).items()}
+  images = jax.ShapeDtypeStruct((b, side, side, 3), jnp.float32)
+  return jax.export.export(jax.jit(network), platforms=PLATFORMS)(shapes, images).serialize()
+
+
+def readme(folder, model, about):
+  """The text of the folder's README.md."""
+  side = about['image_size']
+  layers = summarise(model, (side, side, 3))
+  code, arrays = (
+    (folder / name).stat().st_size / 1e6 for name in ('network.stablehlo', 'weights.safetensors')
+  )
+  parameters, classes = sum(x.parameters for x in layers), len(about['class_names'])
+  mean, std = (', '.join(f'{value:.6g}' for value in about[name]) for name in ('mean', 'std'))
+  considered = ''
+  if model.contextual:
+    considered = (
+      f'\nIts stages 2, 3 and 4 consider {", ".join(map(str, about["class_counts"]))} classes'
+      + ('; those that are no longer considered score -inf' if model.class_selection == 'reduction' else '')
+      + '.\n'
+    )
+  return f"""# {about['model']['name']}
+
+A network exported from ctx_flax: step {about['step']}, {about['weights']} weights, {classes} classes.
+{considered}
+```python
+from load import load  # pip install jax numpy flatbuffers
+
+network, about = load('.')
+logits = network(images)  # float32 (b, {side}, {side}, 3) -> (b, {classes}), any b
+```
+
+`images` are RGB, NHWC, `(pixel / 255 - mean) / std` with mean ({mean}) and std ({std}): the centre
+square of {about['crop_ratio']:.6g} of the short side, resized to {side} x {side}, antialiased bicubic.
+`about` holds this as JSON texts, and the names of the classes in the order of the scores:
+`json.loads(about['class_names'])`.
+
+| file | MB | |
+|---|---|---|
+| `network.stablehlo` | {code:.2f} | the function, by `jax.export`, for {', '.join(PLATFORMS)} |
+| `weights.safetensors` | {arrays:.2f} | {parameters:,} parameters, and tables made from them |
+| `load.py` | | the loader; it needs nothing of ctx_flax |
+
+One image takes {sum(x.macs for x in layers) / 1e9:.3f} billion multiply-accumulates. A run of ctx_flax can
+start from `weights.safetensors`: `--config.init.weights`.
+"""
+
+
+def _classes(config, workdir):
+  """What build_model asks of a source, from the data or, where they are not at hand, from the checkpoint."""
+  try:
+    return sources.open_source(config.data, 'train')
+  except (ValueError, OSError) as error:
+    _, about = starting_point.read_variables(workdir, None)
+    number = about['model']['num_classes']
+    print(f'the classes are called by their numbers: {error}', flush=True)
+    return types.SimpleNamespace(num_classes=number, class_names=tuple(map(str, range(number))))
+
+
+def _keywords(config, classes):
+  """The keywords of create_model, of types that JSON knows, without those that say nothing."""
+  keywords = json.loads(json.dumps(config.model.to_dict())) | {'num_classes': classes.num_classes}
+  return {name: value for name, value in keywords.items() if value != []}

@@ -1,0 +1,111 @@
+"""An exported folder: equal to the live network for any batch, with jax and numpy alone."""
+
+import ast
+import json
+import pathlib
+import runpy
+import sys
+
+import jax
+import numpy as np
+import pytest
+from run_files import make_run
+from test_loop import tiny_config
+
+from ctx_flax.downstream.export import export
+from ctx_flax.models import create_model
+from ctx_flax.models.weights import load_weights
+from ctx_flax.training import starting_point
+from ctx_flax.training.halt import Halt
+
+
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+  """(folder, config) of an exported run that had come to step 2."""
+  config = tiny_config()
+  return export(config, make_run(config, tmp_path_factory.mktemp('exported') / 'run')), config
+
+
+def test_equal_to_the_live_network(exported, monkeypatch):
+  folder, _ = exported
+  # As somebody who has only the folder, jax and numpy.
+  monkeypatch.setitem(sys.modules, 'ctx_flax', None)
+  network, about = runpy.run_path(str(folder / 'load.py'))['load'](str(folder))
+  monkeypatch.undo()
+  keywords = json.loads(about['model'])
+  variables, _ = load_weights(folder / 'weights.safetensors')
+  assert 'class_tables' in variables
+  del variables['class_tables']
+  live = jax.jit(
+    create_model(**{n: tuple(v) if isinstance(v, list) else v for n, v in keywords.items()}).apply
+  )
+  assert json.loads(about['class_names']) == [str(digit) for digit in range(10)]
+  assert json.loads(about['class_counts']) == [8, 6, 4]
+  for batch in (1, 7):
+    images = np.random.default_rng(batch).normal(size=(batch, 32, 32, 3)).astype(np.float32)
+    expected, found = np.asarray(live(variables, images)[0]), np.asarray(network(images))
+    assert found.shape == (batch, 10) and np.isinf(expected).any()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_averaged_weights_are_exported_where_there_are_any(exported):
+  folder, _ = exported
+  variables, about = load_weights(folder / 'weights.safetensors')
+  assert about['weights'] == 'EMA' and about['step'] == 2
+  found, _ = starting_point.read_variables(str(folder.parent), None)
+  for name, value in found.arrays.items():
+    collection, *path = name.split('/')
+    node = variables[collection]
+    for part in path:
+      node = node[part]
+    np.testing.assert_array_equal(node, value)
+
+
+def test_a_run_starts_from_an_export(exported):
+  folder, _ = exported
+  found, about = starting_point.read_variables(str(folder / 'weights.safetensors'), None)
+  assert {name.split('/')[0] for name in found.arrays} == {'params'}
+  assert about['model']['class_counts'] == [8, 6, 4]
+
+
+def test_the_loader_is_short_and_needs_little(exported):
+  folder, _ = exported
+  tree = ast.parse((folder / 'load.py').read_text())
+  imported = {
+    alias.name.split('.')[0]
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Import)
+    for alias in node.names
+  }
+  assert imported == {'functools', 'json', 'jax', 'numpy'}
+  (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+  assert function.end_lineno - function.lineno + 1 <= 10
+
+
+def test_readme_tells_sizes_and_input(exported):
+  folder, config = exported
+  text = (folder / 'README.md').read_text()
+  size = (folder / 'weights.safetensors').stat().st_size / 1e6
+  parameters = sum(
+    value.size for name, value in starting_point.read_variables(str(folder.parent), None)[0].arrays.items()
+  )
+  assert f'| {size:.2f} |' in text and f'{parameters:,} parameters' in text
+  assert 'float32 (b, 32, 32, 3) -> (b, 10)' in text and f'{config.data.mean[0]:.6g}' in text
+  assert 'consider 8, 6, 4 classes' in text
+
+
+def test_without_the_data_classes_have_numbers(exported, tmp_path, capsys):
+  folder, config = exported
+  config = config.copy_and_resolve_references()
+  config.model.num_classes = 0
+  config.data.update(name='image_folder', path=str(tmp_path / 'gone'))
+  again = export(config, folder.parent)
+  assert 'the classes are called by their numbers: data.path is' in capsys.readouterr().out
+  assert load_weights(again / 'weights.safetensors')[1]['class_names'] == [str(i) for i in range(10)]
+  assert not pathlib.Path(f'{again}.part').exists()
+
+
+def test_nothing_to_export(tmp_path):
+  with pytest.raises(Halt, match='does not exist: there is no checkpoint') as halt:
+    export(tiny_config(), tmp_path / 'none')
+  assert halt.value.status == 2
