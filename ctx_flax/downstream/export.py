@@ -1,6 +1,5 @@
 """Shipping a trained network: --mode=export writes a folder that runs with jax and numpy alone."""
 
-import json
 import os
 import pathlib
 import shutil
@@ -68,7 +67,7 @@ def export(config, workdir):
   if model.contextual:
     counts = model.class_counts or default_class_counts(model.num_classes)
   about = {
-    'model': _keywords(config, classes),
+    'model': setup.model_keywords(config, classes.num_classes),
     'class_names': list(classes.class_names),
     'class_counts': list(counts),
     'image_size': side,
@@ -158,9 +157,3 @@ def _classes(config, workdir):
     number = about['model']['num_classes']
     print(f'the classes are called by their numbers: {error}', flush=True)
     return types.SimpleNamespace(num_classes=number, class_names=tuple(map(str, range(number))))
-
-
-def _keywords(config, classes):
-  """The keywords of create_model, of types that JSON knows, without those that say nothing."""
-  keywords = json.loads(json.dumps(config.model.to_dict())) | {'num_classes': classes.num_classes}
-  return {name: value for name, value in keywords.items() if value != []}

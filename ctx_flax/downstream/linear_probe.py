@@ -175,11 +175,11 @@ def _check_settings(probe):
 
 def _print(report, config, num_classes):
   table = rich.table.Table(title=f'Linear probe, {num_classes} classes, {config.data.image_size} px')
-  for column in ('network', 'top-1', 'top-5', 'top-1 of the training images'):
-    table.add_column(column, justify='left' if column == 'network' else 'right')
+  for column in ('', 'network', 'top-1', 'top-5', 'top-1 in training'):
+    table.add_column(column, justify='left' if column in ('', 'network') else 'right')
   shown = functools.partial(_mean_and_deviation, seeds=config.probe.seeds)
-  for row in report.values():
-    table.add_row(row['model'], *(shown(row[name]) for name in ('top1', 'top5', 'train_top1')))
+  for kind, row in report.items():
+    table.add_row(kind, row['model'], *(shown(row[name]) for name in ('top1', 'top5', 'train_top1')))
   rich.print(table)
 
 

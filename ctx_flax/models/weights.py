@@ -38,7 +38,7 @@ def save_weights(path, variables, **about):
   flat = {name: np.asarray(value, order='C') for name, value in flatten(variables).items()}
   metadata = {'format': FORMAT} | {name: json.dumps(value) for name, value in about.items()}
   part = pathlib.Path(f'{path}.part')
-  safetensors.numpy.save_file(flat, part, metadata)
+  part.write_bytes(safetensors.numpy.save(flat, metadata))  # save_file makes what only its owner can read
   os.replace(part, path)
 
 

@@ -116,7 +116,8 @@ def to_torch(variables, model, source):
   """
   source = names.find_source(source, type(model).__name__)
   found, unnamed = {}, []
-  for name, value in flatten(variables).items():
+  collections = {name: variables[name] for name in ('params', 'batch_stats') if name in variables}
+  for name, value in flatten(collections).items():
     path = name.split('/')
     theirs = source.torch_name(path)
     if theirs is None:

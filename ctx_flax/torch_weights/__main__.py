@@ -70,6 +70,7 @@ def forth(chosen):
 def back(chosen):
   """A file of variables -> PyTorch weights."""
   variables, about = load_weights(chosen.file)
+  variables.pop('class_tables', None)  # of an export; they follow from the parameters
   write_state_dict(chosen.out, to_torch(variables, create_model(**about['model']), chosen.to))
   _tell(chosen.out, variables, f'{chosen.to} names')
 

@@ -52,7 +52,7 @@ def write_state_dict(path, arrays):
   part = path.with_name(f'{path.name}.part')
   arrays = {name: np.asarray(value, order='C') for name, value in arrays.items()}
   if path.suffix == '.safetensors':
-    safetensors.numpy.save_file(arrays, part)
+    part.write_bytes(safetensors.numpy.save(arrays))
   elif path.suffix in PICKLED:
     torch = _torch(f'writing {path}')
     torch.save({name: torch.from_numpy(value.copy()) for name, value in arrays.items()}, part)

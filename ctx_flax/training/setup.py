@@ -18,6 +18,11 @@ def build_model(config, source):
       f'model.num_classes is {config.model.num_classes}, but {config.data.name} has {source.num_classes}; '
       '0 takes what the data has'
     )
+  return create_model(**model_keywords(config, source.num_classes), axis_name=steps.AXIS)
+
+
+def model_keywords(config, num_classes):
+  """The keywords of create_model that config.model makes."""
   # The config has the fields of all families: those that this one lacks are left out where they say nothing
   # (the default of the family that has them); create_model refuses the others.
   families = {name: family for name, (family, _) in MODELS.items()}
@@ -26,8 +31,7 @@ def build_model(config, source):
   }
   own = families.get(config.model.name)
   keywords = {name: v for name, v in config.model.items() if hasattr(own, name) or v != defaults.get(name)}
-  keywords['num_classes'] = source.num_classes
-  return create_model(**keywords, axis_name=steps.AXIS)
+  return keywords | {'num_classes': num_classes}
 
 
 def initial_state(config, model, tx):
