@@ -156,6 +156,7 @@ def make_train_step(model, tx, config, total_steps=0, freeze_norm=False):
   if warmup and not (contextual and total_steps):
     problem = 'the number of steps' if contextual else 'a contextual network'
     raise ValueError(f'train.class_counts_warmup={warmup} needs {problem}')
+  norm = {'train_norm': False} if freeze_norm else {}
   # Whether a stage's count follows from the batch alone.
   known_counts = config.loss.normalise == 'batch' or selection == 'rerank' or not contextual
   if hasattr(model, 'axis_name'):
@@ -168,10 +169,10 @@ def make_train_step(model, tx, config, total_steps=0, freeze_norm=False):
       _variables(params, batch_stats),
       part['image'],
       train=True,
-      train_norm=not freeze_norm,
       mutable=['batch_stats'],
       rngs={'drop_path': key},
       **class_counts,
+      **norm,
     )
     stage_losses = losses.stage_losses(
       out,
