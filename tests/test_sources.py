@@ -25,6 +25,17 @@ def data(tmp_path):
   for split, part in (('train', lines[:4]), ('test', lines[4:])):
     (tmp_path / f'{split}.txt').write_text(''.join(part))
     data[f'{split}_list'] = str(tmp_path / f'{split}.txt')
+  # The same images as the data set of birds lists them.
+  (tmp_path / 'images').symlink_to(tmp_path)
+  rows = [line.split() for line in lines]
+  lists = {
+    'images': [name for name, _ in rows],
+    'image_class_labels': [int(label) + 1 for _, label in rows],
+    'train_test_split': [int(name.startswith('train')) for name, _ in rows],
+    'classes': ['a', 'b'],
+  }
+  for name, values in lists.items():
+    (tmp_path / f'{name}.txt').write_text(''.join(f'{i} {value}\n' for i, value in enumerate(values, 1)))
   return data
 
 
@@ -65,10 +76,13 @@ def test_a_source_is_small_enough_to_be_sent_to_workers(data, name):
 @pytest.mark.parametrize(
   ('name', 'message'),
   [
-    ('digit', "unknown data.name 'digit', did you mean 'digits'\\?; known: digits, glyphs, image_folder, im"),
+    (
+      'digit',
+      "unknown data.name 'digit', did you mean 'digits'\\?; known: cub, digits, glyphs, image_folder, im",
+    ),
     ('imagefolder', "did you mean 'image_folder'"),
     ('imagenet', "unknown data.name 'imagenet'"),
-    ('xyz', "unknown data.name 'xyz'; known: digits, glyphs, .*, patches and tfds:BUILDER"),
+    ('xyz', "unknown data.name 'xyz'; known: cub, digits, glyphs, .*, patches and tfds:BUILDER"),
     ('', "unknown data.name ''; known: "),
     ('Glyphs', "did you mean 'glyphs'"),
   ],
