@@ -68,7 +68,7 @@ def test_a_folder_without_a_split_is_divided_by_class(tmp_path):
   other = folders.image_folder(settings(tmp_path, test_share=0.2, split_seed=1), 'test')
   assert contents(other) != parts['test']
   write(tmp_path, 'owl/0.jpg')
-  with pytest.raises(ValueError, match='owl holds 1 images: .*which needs two at least'):
+  with pytest.raises(ValueError, match=r'owl holds 1 images: .*which needs two at least'):
     folders.image_folder(settings(tmp_path, test_share=0.2), 'train')
   write(tmp_path, 'train/cat/0.jpg', 'val/cat/1.jpg')  # a split of its own goes before
   assert len(folders.image_folder(settings(tmp_path, test_share=0.2), 'test')) == 1
