@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import flax.traverse_util
 import jax
@@ -43,7 +44,7 @@ def source(tmp_path_factory):
 def variables_of(workdir, kind='ema'):
   """{'params/...': array} of the newest checkpoint."""
   if kind == 'ema':
-    return starting_point.read_variables(str(workdir), None)[0].arrays
+    return starting_point.read_weights(workdir).arrays
   prefix = "['variables']['params']"
   found = arrays(workdir)
   return {
@@ -195,6 +196,18 @@ def test_weights_that_do_not_fit_are_told_by_check_too(source, tmp_path):
   (tmp_path / 'empty').mkdir()
   with pytest.raises(Halt, match='is not the folder of a run'):
     loop.train(settings(weights=str(tmp_path / 'empty')), tmp_path / 'run')
+
+
+def test_weights_that_cannot_be_read_are_told_in_one_line(source, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'torch', None)
+  (tmp_path / 'w.pth').write_bytes(b'')
+  with pytest.raises(Halt, match='takes PyTorch: pip install torch') as halt:
+    loop.train(settings(weights=str(tmp_path / 'w.pth')), tmp_path / 'run')
+  assert halt.value.status == 2
+  (tmp_path / 'config.json').write_text('{')
+  with pytest.raises(Halt, match=r'config\.json is not valid JSON'):
+    loop.train(settings(weights=str(tmp_path)), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.parametrize('frozen', [True, False])

@@ -1,4 +1,8 @@
-"""Parameter names of the authors' PyTorch modules -> variables of ours, for tests on their values."""
+"""Parameter names of the authors' PyTorch modules -> variables of ours, for tests on their values.
+
+On purpose a second reading of the names beside ctx_flax.torch_weights, which is tested against it; this one
+also knows single modules, and goes from their names to ours.
+"""
 
 import re
 

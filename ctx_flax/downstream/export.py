@@ -14,8 +14,8 @@ from ctx_flax.data import sources
 from ctx_flax.layers.contextualizer import default_class_counts
 from ctx_flax.models.summary import summarise
 from ctx_flax.models.weights import flatten, save_weights, unflatten
-from ctx_flax.training import evaluation, setup, starting_point
-from ctx_flax.training.halt import Halt, bad_input
+from ctx_flax.training import distributed, evaluation, setup, starting_point
+from ctx_flax.training.halt import bad_input, failed_report
 
 PLATFORMS = 'cpu', 'cuda', 'rocm', 'tpu'
 # Written beside the network, so that it is found by those who get the folder only.
@@ -49,11 +49,12 @@ def export(config, workdir):
     The folder.
 
   Raises:
-    Halt: there is no such checkpoint, or it does not fit (status 2).
+    Halt: there is no such checkpoint, or it does not fit (status 2); the folder could not be written (1).
   """
   workdir = pathlib.Path(workdir)
   setup.prepare_jax(config)
   with bad_input():
+    distributed.check_alone('the export')
     classes = _classes(config, workdir)
     model = setup.build_model(config, classes).clone(axis_name=None)
     step, state = evaluation.restore_variables(config, workdir, model)
@@ -72,23 +73,24 @@ def export(config, workdir):
     'class_counts': list(counts),
     'image_size': side,
     'crop_ratio': config.eval.crop_ratio,
-    'mean': list(np.broadcast_to(config.data.mean, 3).tolist()),
-    'std': list(np.broadcast_to(config.data.std, 3).tolist()),
+    'mean': np.broadcast_to(config.data.mean, 3).tolist(),
+    'std': np.broadcast_to(config.data.std, 3).tolist(),
     'step': step,
     'weights': which,
   }
-  folder, part = workdir / 'export', workdir / 'export.part'
-  try:
+  folder, part, before = (workdir / name for name in ('export', 'export.part', 'export.before'))
+  with failed_report(folder):
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     save_weights(part / 'weights.safetensors', weights, **about)
     (part / 'network.stablehlo').write_bytes(serialized)
     (part / 'load.py').write_text(LOADER)
     (part / 'README.md').write_text(readme(part, model, about))
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(before, ignore_errors=True)
+    if folder.exists():  # an earlier one stays until this one is whole
+      os.replace(folder, before)
     os.replace(part, folder)
-  except OSError as error:
-    raise Halt(f'writing to {part} failed: {error.strerror}; an earlier export stays as it was', 1) from error
+    shutil.rmtree(before, ignore_errors=True)
   print(f'step {step}, {which} weights, exported to {folder}: see its README.md', flush=True)
   return folder
 
@@ -153,7 +155,6 @@ def _classes(config, workdir):
   try:
     return sources.open_source(config.data, 'train')
   except (ValueError, OSError) as error:
-    _, about = starting_point.read_variables(workdir, None)
-    number = about['model']['num_classes']
+    number = starting_point.read_weights(workdir).about['model']['num_classes']
     print(f'the classes are called by their numbers: {error}', flush=True)
     return types.SimpleNamespace(num_classes=number, class_names=tuple(map(str, range(number))))

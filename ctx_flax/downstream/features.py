@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from ctx_flax.data import pipeline, transforms
-from ctx_flax.layers.pooling import global_average_pool
+from ctx_flax.models.inference import apply_in_turn
 from ctx_flax.models.weights import flatten
 from ctx_flax.training import parallel
 from ctx_flax.training.feed import Feed
@@ -79,8 +79,8 @@ def key(model, variables, source, config):
 
 def _extract_parts(model, variables, source, config, parts, done, batches, progress, label):
   def features_of(variables, images):
-    _, out = model.apply(variables, images, train=False, features_only=True)
-    return global_average_pool(out['stage4']).astype(np.float32)
+    _, out = apply_in_turn(model, variables, images)
+    return out['pre_logits'].astype(np.float32)
 
   run = parallel.pmap_rows(features_of)
   variables = parallel.replicate({**variables, **model.class_tables(variables)})

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import pathlib
 import types
 
@@ -16,9 +15,8 @@ import rich.table
 from ctx_flax.data import sources
 from ctx_flax.downstream.features import extract
 from ctx_flax.layers.linear import uniform_fan_in
-from ctx_flax.models import weights
-from ctx_flax.training import setup, starting_point
-from ctx_flax.training.halt import Halt, bad_data, bad_input
+from ctx_flax.training import distributed, metrics, run_folder, setup, starting_point
+from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 
 def linear_probe(config, workdir):
@@ -43,8 +41,7 @@ def linear_probe(config, workdir):
   setup.prepare_jax(config)
   probe = config.probe
   with bad_input():
-    if jax.process_count() > 1:
-      raise ValueError('the linear probe runs in one process; it uses all of its devices')
+    distributed.check_alone('the linear probe')
     given = {
       'contextual': (probe.weights, config.model.name),
       'plain': (probe.plain_weights, probe.plain_model),
@@ -74,21 +71,17 @@ def linear_probe(config, workdir):
       }
   _print(report, config, train_source.num_classes)
   path = workdir / 'linear_probe.json'
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    part = path.with_name('linear_probe.json.part')
-    part.write_text(json.dumps({'networks': report, 'config': config.to_dict()}, indent=2) + '\n')
-    os.replace(part, path)
-  except OSError as error:
-    raise Halt(f'{path} could not be written: {error.strerror}', 1) from error
+  with failed_report(path):
+    text = json.dumps({'networks': report, 'config': config.to_dict()}, indent=2)
+    run_folder.write_text(path, text + '\n')
   print(f'{path} holds the numbers', flush=True)
   return report
 
 
 def network(path, name, config):
   """(model, variables, name) of a run's folder, a file of ours, or PyTorch weights of the network `name`."""
-  _, about = starting_point.read_variables(path, None)
-  about = about['model']
+  found = starting_point.read_weights(path)
+  about = found.about['model']
   settings = config.copy_and_resolve_references()
   settings.model.name = name
   known = {field: value for field, value in about.items() if field in settings.model}
@@ -96,16 +89,8 @@ def network(path, name, config):
   settings.model.num_classes = 0
   classes = types.SimpleNamespace(num_classes=about['num_classes'] or 2)
   model = setup.build_model(settings, classes)
-  found, _ = starting_point.read_variables(path, model)
   # Weights without a class head are good enough for plain features.
-  variables, _ = weights.fit(
-    model,
-    found.arrays,
-    allow_missing=() if model.contextual else ('head',),
-    shown=found.shown,
-    what=path,
-    unknown=found.unknown,
-  )
+  variables, _ = found.fit(model, allow_missing=() if model.contextual else ('head',))
   return model, variables, settings.model.name
 
 
@@ -152,16 +137,13 @@ def _train(head, features, labels, order, learning_rate, weight_decay):
 def accuracy(head, data, k):
   """Share of the images of (features, labels) whose label is among the k best scores, ties by class."""
   features, labels = data
-  scores = np.asarray(_scores(head, features))
-  own = scores[np.arange(len(labels)), labels][:, None]
-  earlier = np.arange(scores.shape[1])[None] < labels[:, None]
-  rank = ((scores > own) | ((scores == own) & earlier)).sum(1)
-  return float((rank < k).mean())
+  return float((_ranks(head, features, labels) < k).mean())
 
 
 @jax.jit
-def _scores(head, features):
-  return features @ head['kernel'] + head['bias'][None]
+def _ranks(head, features, labels):
+  scores = features @ head['kernel'] + head['bias'][None]
+  return metrics.rank_of_label(scores, jnp.ones_like(scores, bool), labels)
 
 
 def _check_settings(probe):

@@ -105,7 +105,7 @@ def fit(model, found, *, allow_missing=(), reset='', initial=None, shown=str, wh
     found: {'params/...': array}.
     allow_missing: names of GROUPS and regexes of the parameters that may be absent, or of another shape;
       they keep their initial values. 'head' leaves out a class head that the network does not have, too.
-    reset: regex of the parameters that keep their initial values even so.
+    reset: regex of the parameters that keep their initial values even so; it leaves out such a head, too.
     initial: variables with the initial values; None makes them as model.init does with key 0.
     shown: name of a variable -> what an error message calls it.
     what: the found arrays, for error messages.

@@ -6,7 +6,7 @@ import numpy as np
 
 from ctx_flax.models.weights import expected_variables, fit, flatten
 from ctx_flax.torch_weights import names
-from ctx_flax.torch_weights.state_dicts import read_state_dict
+from ctx_flax.torch_weights.state_dicts import name_of, read_state_dict
 
 __all__ = ['load_torch_weights', 'to_torch']
 
@@ -37,15 +37,16 @@ def load_torch_weights(path_or_dict, model, *, allow_missing=(), initial=None, e
       selects by reduction.
     OSError, ImportError: the file cannot be read, or not without PyTorch.
   """
-  what = (
-    path_or_dict
-    if isinstance(path_or_dict, str)
-    else getattr(path_or_dict, '__fspath__', lambda: 'the given dict')()
-  )
-  found, unknown, shown = ours_from_torch(read_state_dict(path_or_dict, entry), model, what)
-  return fit(
-    model, found, allow_missing=allow_missing, initial=initial, shown=shown, what=what, unknown=unknown
+  state = read_state_dict(path_or_dict, entry)
+  return fit_state_dict(
+    state, model, what=name_of(path_or_dict), allow_missing=allow_missing, initial=initial
   )[0]
+
+
+def fit_state_dict(state, model, *, what, **keywords):
+  """`fit` (see there) of {name in PyTorch: array}; `what` is what error messages call it."""
+  found, unknown, shown = _ours_from_torch(state, model, what)
+  return fit(model, found, shown=shown, what=what, unknown=unknown, **keywords)
 
 
 def number_of_classes(state):
@@ -57,7 +58,7 @@ def number_of_classes(state):
   return next((len(state[name]) for name in heads if name in state), 0)
 
 
-def ours_from_torch(state, model, what):
+def _ours_from_torch(state, model, what):
   """State dict -> ({'params/...': array}, names that are none of ours, function from our names to theirs)."""
   source = names.recognise(state)
   family = type(model).__name__

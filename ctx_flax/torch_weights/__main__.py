@@ -13,7 +13,7 @@ import sys
 
 from ctx_flax.models import create_model
 from ctx_flax.models.weights import flatten, load_weights, save_weights
-from ctx_flax.torch_weights import load_torch_weights, names, number_of_classes, to_torch
+from ctx_flax.torch_weights import fit_state_dict, names, number_of_classes, to_torch
 from ctx_flax.torch_weights.state_dicts import read_state_dict, write_state_dict
 
 
@@ -59,10 +59,7 @@ def forth(chosen):
   if chosen.model.startswith('ctx_'):
     keywords |= {'class_selection': chosen.class_selection, 'mask_gain': chosen.mask_gain}
   model = create_model(**keywords)
-  try:
-    variables = load_torch_weights(state, model, allow_missing=chosen.allow_missing)
-  except ValueError as error:
-    raise ValueError(str(error).replace('the given dict', chosen.file)) from error
+  variables, _ = fit_state_dict(state, model, what=chosen.file, allow_missing=chosen.allow_missing)
   save_weights(chosen.out, variables, model=keywords)
   _tell(chosen.out, variables, chosen.model)
 

@@ -26,10 +26,8 @@ def read_state_dict(path_or_dict, entry=''):
     OSError: it cannot be read.
     ImportError: it takes PyTorch to read, which is not installed; says how to convert it.
   """
-  if isinstance(path_or_dict, (str, os.PathLike)):
-    what, state = str(path_or_dict), _read(pathlib.Path(path_or_dict))
-  else:
-    what, state = 'the given dict', path_or_dict
+  what = name_of(path_or_dict)
+  state = path_or_dict if isinstance(path_or_dict, dict) else _read(pathlib.Path(path_or_dict))
   if entry:
     if not isinstance(state.get(entry), dict):
       raise ValueError(f'{what} has no entry {entry!r}: {_short(state)}')
@@ -44,6 +42,11 @@ def read_state_dict(path_or_dict, entry=''):
   if state and all(name.startswith('module.') for name in state):  # of DistributedDataParallel
     state = {name.removeprefix('module.'): value for name, value in state.items()}
   return {name: _as_numpy(name, value, what) for name, value in state.items()}
+
+
+def name_of(path_or_dict):
+  """What error messages call a file or a dict."""
+  return 'the given dict' if isinstance(path_or_dict, dict) else str(path_or_dict)
 
 
 def write_state_dict(path, arrays):

@@ -80,6 +80,12 @@ def joined():
   return jax.distributed.is_initialized()
 
 
+def check_alone(what):
+  """ValueError in a run of several processes, which would all write the same files."""
+  if jax.process_count() > 1:
+    raise ValueError(f'{what} runs in one process; it uses all of its devices')
+
+
 def total(values):
   """Sums a list of numbers over the processes; all of them must call it at the same point of the run."""
   values = np.asarray(values, np.float64)

@@ -19,7 +19,7 @@ def bad_input():
   """Turns the errors of setting up, which name the wrong thing, into a Halt."""
   try:
     yield
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, ImportError) as error:  # the last: weights that take PyTorch, say
     raise Halt(' '.join(str(error).split()), 2) from error
 
 
@@ -44,6 +44,15 @@ def failed_writes(workdir, step):
       'same command goes on from there',
       1,
     ) from error
+
+
+@contextlib.contextmanager
+def failed_report(path):
+  """Turns what keeps the result of a mode from being written into a Halt."""
+  try:
+    yield
+  except OSError as error:
+    raise Halt(f'{path} could not be written: {" ".join(str(error).split())}', 1) from error
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ FREE_FIELDS = (
     'compilation_cache',
     'profile',
     'model.remat',
-    'check.compile',
     'eval.batch_size',
     'eval.checkpoint',
     'eval.weights',
@@ -21,6 +20,8 @@ FREE_FIELDS = (
   *('data.path', 'data.train_list', 'data.test_list', 'data.threads', 'data.workers', 'data.prefetch'),
 )
 
+FREE_GROUPS = ('check.', 'probe.')  # what only other modes read
+
 
 def check(workdir, config):
   """Returns where the folder is new or holds a run of this config; FREE_FIELDS may differ.
@@ -29,20 +30,19 @@ def check(workdir, config):
     ValueError: the folder holds another config (the fields are listed), or checkpoints of an unknown one.
       Nothing is touched.
   """
-  path = pathlib.Path(workdir) / 'config.json'
-  if not path.exists():
-    if any(path.parent.glob('checkpoints/*')):
+  config_there = saved(workdir)
+  if config_there is None:
+    if any(pathlib.Path(workdir).glob('checkpoints/*')):
       raise ValueError(f'{workdir} holds checkpoints but no config.json: take another --workdir')
     return
-  try:
-    saved = _flat(json.loads(path.read_text()))
-  except ValueError as error:
-    raise ValueError(f'{path} is not valid JSON: {error}') from None
+  there = _flat(config_there)
   given = _flat(json.loads(_text(config)))
   differing = [
-    f'{name} is {_shown(saved, name)} there and {_shown(given, name)} here'
-    for name in sorted(saved.keys() | given.keys())
-    if name not in FREE_FIELDS and _shown(saved, name) != _shown(given, name)
+    f'{name} is {_shown(there, name)} there and {_shown(given, name)} here'
+    for name in sorted(there.keys() | given.keys())
+    if name not in FREE_FIELDS
+    and not name.startswith(FREE_GROUPS)
+    and _shown(there, name) != _shown(given, name)
   ]
   if differing:
     raise ValueError(
@@ -50,12 +50,27 @@ def check(workdir, config):
     )
 
 
+def saved(workdir):
+  """The config.json of a folder as nested dicts, or None where there is none; ValueError if it is damaged."""
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.exists():
+    return None
+  try:
+    return json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(f'{path} is not valid JSON: {error}') from None
+
+
 def claim(workdir, config):
   """Makes the folder and writes the config into it, atomically: a killed start leaves no half of one."""
-  path = pathlib.Path(workdir) / 'config.json'
+  write_text(pathlib.Path(workdir) / 'config.json', _text(config))
+
+
+def write_text(path, text):
+  """Writes a file, whole or not at all, and makes its folder."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name('config.json.part')
-  part.write_text(_text(config))
+  part = path.with_name(f'{path.name}.part')
+  part.write_text(text)
   os.replace(part, path)
 
 

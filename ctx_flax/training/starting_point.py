@@ -1,6 +1,6 @@
 """Where a run starts: the weights of another run or file, and which parameters learn how fast from there."""
 
-import json
+import os
 import pathlib
 import re
 
@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from ctx_flax.models import weights
-from ctx_flax.torch_weights import number_of_classes, ours_from_torch
+from ctx_flax.torch_weights import fit_state_dict, number_of_classes
 from ctx_flax.torch_weights.state_dicts import read_state_dict
+from ctx_flax.training import run_folder
 from ctx_flax.training.checkpoints import Checkpoints
 
 FEWEST = 5  # scaling makes no stage consider fewer classes, unless it did before: top-5 needs five
@@ -62,12 +63,11 @@ def with_class_counts(config, workdir, num_classes):
   """
   if not config.init.weights or config.model.class_counts or not config.model.name.startswith('ctx_'):
     return config
-  saved = pathlib.Path(workdir) / 'config.json'
-  if saved.is_file():
-    counts = json.loads(saved.read_text())['model']['class_counts']
+  saved = run_folder.saved(workdir)
+  if saved is not None:
+    counts = saved['model']['class_counts']
   else:
-    _, about = read_variables(config.init.weights, None)
-    model = about.get('model', {})
+    model = read_weights(config.init.weights).about['model']
     before = model.get('num_classes') or num_classes
     counts = [
       min(max(int(count * num_classes / before + 0.5), min(count, FEWEST)), num_classes)
@@ -96,22 +96,18 @@ def initial_variables(config, model, variables):
     OSError, ImportError: they cannot be read.
   """
   init = config.init
-  found, about = read_variables(init.weights, model)
-  theirs, gain = about.get('model', {}), model.mask_gain
+  found = read_weights(init.weights)
+  theirs, gain = found.about['model'], model.mask_gain
   if theirs.get('name', '').startswith('ctx_') and theirs.get('mask_gain', 1.0) != gain:
     raise ValueError(
       f'{init.weights} was trained with model.mask_gain={theirs.get("mask_gain", 1.0)}, and its kernels mean '
       f'something else with {gain}: set --config.model.mask_gain={theirs.get("mask_gain", 1.0)}'
     )
-  values, fresh = weights.fit(
+  values, fresh = found.fit(
     model,
-    found.arrays,
     allow_missing=init.allow_missing,
     reset=weights.CLASSES if init.reset_classes else '',
     initial=variables,
-    shown=found.shown,
-    what=init.weights,
-    unknown=found.unknown,
   )
   total = len(jax.tree.leaves(values))
   new = sorted({name.split('/')[1] for name in fresh})
@@ -129,38 +125,52 @@ def start_from(config, model, state):
   return state.replace(params=params, batch_stats=variables.get('batch_stats', {}), ema=ema), taken
 
 
-class Found:
-  """Arrays by our names, what else was there, and what error messages call them."""
+class Weights:
+  """Variables from elsewhere: what is known about them, and how they become those of a network.
 
-  def __init__(self, arrays, unknown=(), shown=str):
-    self.arrays, self.unknown, self.shown = arrays, unknown, shown
+  Attributes:
+    about: {'model': keywords of create_model}, as far as they are known; num_classes 0 without a head.
+    arrays: {'params/...': array}; {} of PyTorch weights, whose names only a network tells.
+  """
+
+  def __init__(self, path, about, arrays, state=None):
+    self.about, self.arrays = about, arrays
+    self._path, self._state = path, state
+
+  def fit(self, model, **keywords):
+    """(variables, names that keep their initial values), see ctx_flax.models.weights.fit."""
+    if self._state is not None:
+      return fit_state_dict(self._state, model, what=self._path, **keywords)
+    return weights.fit(model, self.arrays, what=self._path, **keywords)
 
 
-def read_variables(path, model):
-  """(Found, what is known about them) from a run's folder, a file of ours, or PyTorch weights.
+def read_weights(path):
+  """The Weights in a run's folder, a file of ours, or a PyTorch file.
 
   Of a run the averaged weights are taken where it keeps them, of its newest checkpoint, or of the one that
-  is named by its folder, RUN/checkpoints/STEP. `model` tells PyTorch's names; None takes no arrays of those.
+  is named by its folder, RUN/checkpoints/STEP.
+
+  Raises:
+    ValueError, OSError, ImportError: they cannot be read.
   """
-  folder = pathlib.Path(path)
-  if folder.is_dir():
-    return _of_run(folder)
+  path = str(path)
+  if os.path.isdir(path):
+    return _of_run(path)
   if weights.is_ours(path):
     variables, about = weights.load_weights(path)
     variables.pop('class_tables', None)  # of an export; they follow from the parameters
-    return Found(weights.flatten(variables)), about
+    return Weights(path, {'model': {}} | about, weights.flatten(variables))
   state = read_state_dict(path)
-  found = Found({}) if model is None else Found(*ours_from_torch(state, model, path))
-  return found, {'model': {'num_classes': number_of_classes(state)}}
+  return Weights(path, {'model': {'num_classes': number_of_classes(state)}}, {}, state)
 
 
-def _of_run(folder):
-  step = 'latest'
+def _of_run(path):
+  step, folder = 'latest', pathlib.Path(path)
   if folder.parent.name == 'checkpoints' and folder.name.isdigit():
     step, folder = folder.name, folder.parent.parent
-  if not (folder / 'config.json').is_file():
+  settings = run_folder.saved(folder)
+  if settings is None:
     raise FileNotFoundError(f'{folder} is not the folder of a run: it has no config.json')
-  settings = json.loads((folder / 'config.json').read_text())
   with Checkpoints(folder / 'checkpoints', read_only=True) as checkpoints:
     tree = checkpoints.read(checkpoints.find(step), 'variables')
   variables = tree.get('ema') or {name: tree[name] for name in ('params', 'batch_stats') if tree.get(name)}
@@ -168,4 +178,4 @@ def _of_run(folder):
   model = {name: value for name, value in settings['model'].items() if value != []}
   heads = ('contextualizer/class_embedding', 'head/bias', 'fc/bias')
   classes = next(len(arrays[f'params/{name}']) for name in heads if f'params/{name}' in arrays)
-  return Found(arrays), {'model': model | {'num_classes': classes}}
+  return Weights(path, {'model': model | {'num_classes': classes}}, arrays)
