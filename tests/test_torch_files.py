@@ -1,4 +1,4 @@
-"""Files of PyTorch weights: every kind of them, PyTorch's own networks, and the program that converts them."""
+"""Files of PyTorch weights: every kind of them, PyTorch's own networks, and the program that converts."""
 
 import sys
 
