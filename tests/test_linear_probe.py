@@ -184,6 +184,13 @@ def test_mistakes(networks, jpeg_folder, tmp_path, changes, message):
   assert halt.value.status == 2 and not (tmp_path / 'probe').exists()
 
 
+def test_networks_that_changed_places_are_told(networks, jpeg_folder, tmp_path):
+  config = settings(networks, jpeg_folder, tmp_path)
+  config.probe.plain_weights = networks['ctx_resnet_mini']
+  with pytest.raises(Halt, match='holds ctx_resnet_mini, which is not the plain network'):
+    linear_probe.linear_probe(config, tmp_path / 'probe')
+
+
 @pytest.fixture
 def birds(tmp_path):
   root = tmp_path / 'birds' / 'CUB_200_2011'

@@ -54,6 +54,9 @@ def linear_probe(config, workdir):
     setup.check_settings(config)
     setup.check_classes(train_source, test_source)
     networks = {kind: network(path, name, config) for kind, (path, name) in given.items()}
+    for kind, (model, _, name) in networks.items():
+      if model.contextual != (kind == 'contextual'):
+        raise ValueError(f'{given[kind][0]} holds {name}, which is not the {kind} network')
   report = {}
   with bad_data():
     for kind, (model, variables, name) in networks.items():
@@ -157,8 +160,8 @@ def _check_settings(probe):
 
 def _print(report, config, num_classes):
   table = rich.table.Table(title=f'Linear probe, {num_classes} classes, {config.data.image_size} px')
-  for column in ('', 'network', 'top-1', 'top-5', 'top-1 in training'):
-    table.add_column(column, justify='left' if column in ('', 'network') else 'right')
+  for column in ('', 'network', 'top-1 %', 'top-5 %', 'training top-1 %'):
+    table.add_column(column, justify='right' if '%' in column else 'left', no_wrap=True)
   shown = functools.partial(_mean_and_deviation, seeds=config.probe.seeds)
   for kind, row in report.items():
     table.add_row(kind, row['model'], *(shown(row[name]) for name in ('top1', 'top5', 'train_top1')))
@@ -167,4 +170,4 @@ def _print(report, config, num_classes):
 
 def _mean_and_deviation(values, seeds):
   deviation = f' ± {100 * np.std(values, ddof=1):.2f}' if seeds > 1 else ''
-  return f'{100 * np.mean(values):.2f}{deviation} %'
+  return f'{100 * np.mean(values):.2f}{deviation}'
