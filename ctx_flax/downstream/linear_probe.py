@@ -160,11 +160,11 @@ def _check_settings(probe):
 
 def _print(report, config, num_classes):
   table = rich.table.Table(title=f'Linear probe, {num_classes} classes, {config.data.image_size} px')
-  for column in ('', 'network', 'top-1 %', 'top-5 %', 'training top-1 %'):
+  for column in ('network', 'top-1 %', 'top-5 %', 'in training %'):
     table.add_column(column, justify='right' if '%' in column else 'left', no_wrap=True)
   shown = functools.partial(_mean_and_deviation, seeds=config.probe.seeds)
-  for kind, row in report.items():
-    table.add_row(kind, row['model'], *(shown(row[name]) for name in ('top1', 'top5', 'train_top1')))
+  for row in report.values():
+    table.add_row(row['model'], *(shown(row[name]) for name in ('top1', 'top5', 'train_top1')))
   rich.print(table)
 
 
