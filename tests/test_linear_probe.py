@@ -184,6 +184,15 @@ def test_mistakes(networks, jpeg_folder, tmp_path, changes, message):
   assert halt.value.status == 2 and not (tmp_path / 'probe').exists()
 
 
+def test_a_cache_that_cannot_be_written_is_told(networks, jpeg_folder, tmp_path):
+  (tmp_path / 'file').write_text('')
+  config = settings(networks, jpeg_folder, tmp_path)
+  config.probe.cache = str(tmp_path / 'file' / 'cache')
+  with pytest.raises(Halt, match=r'cache/.* could not be written: .*Not a directory') as halt:
+    linear_probe.linear_probe(config, tmp_path / 'probe')
+  assert halt.value.status == 1
+
+
 def test_networks_that_changed_places_are_told(networks, jpeg_folder, tmp_path):
   config = settings(networks, jpeg_folder, tmp_path)
   config.probe.plain_weights = networks['ctx_resnet_mini']

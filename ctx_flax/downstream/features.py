@@ -12,10 +12,13 @@ import numpy as np
 from ctx_flax.data import pipeline, transforms
 from ctx_flax.models.inference import apply_in_turn
 from ctx_flax.models.weights import flatten
-from ctx_flax.training import parallel
+from ctx_flax.training import evaluation, parallel
 from ctx_flax.training.feed import Feed
+from ctx_flax.training.halt import failed_report
 from ctx_flax.training.logging import Progress
 
+# Fields that change no feature, and shift, whose text is another in every process.
+IRRELEVANT = {'parent', 'name', 'axis_name', 'remat', 'shift'}
 PART = 16  # batches in a file: what is lost when the extraction is killed
 
 
@@ -34,14 +37,18 @@ def extract(model, variables, source, config, cache, label):
 
   Returns:
     (features float32 (n, c), labels int32 (n,)) of the images that could be read.
+
+  Raises:
+    BadImage: one could not be read, where data.on_bad_image is 'error'.
+    Halt: the cache could not be written (1).
   """
   folder = pathlib.Path(os.path.expanduser(cache)) / key(model, variables, source, config)
-  folder.mkdir(parents=True, exist_ok=True)
   batches = -(-len(source) // config.eval.batch_size)
   parts = [folder / f'{i:05d}.npz' for i in range(-(-batches // PART))]
   done = next((i for i, path in enumerate(parts) if not path.exists()), len(parts))
   if done < len(parts):
-    with Progress(batches, done * PART) as progress:
+    with failed_report(folder), Progress(batches, done * PART) as progress:
+      folder.mkdir(parents=True, exist_ok=True)
       _extract_parts(model, variables, source, config, parts, done, batches, progress, label)
   else:
     print(f'{label}: {len(source):,} images, from {folder}', flush=True)
@@ -56,13 +63,9 @@ def extract(model, variables, source, config, cache, label):
 def key(model, variables, source, config):
   """Hash of all that the features depend on: the network, its weights, the images' files, the transform."""
   digest = hashlib.sha256()
-  fields = {
-    field.name: getattr(model, field.name) for field in dataclasses.fields(model) if field.name != 'shift'
-  }
-  fields = {
-    name: value for name, value in fields.items() if name not in ('parent', 'name', 'axis_name', 'remat')
-  }
-  digest.update(repr((type(model).__name__, sorted(fields.items(), key=str))).encode())
+  names = sorted({field.name for field in dataclasses.fields(model)} - IRRELEVANT)
+  fields = [(name, getattr(model, name)) for name in names]
+  digest.update(repr((type(model).__name__, fields)).encode())
   for name, value in sorted(flatten(variables).items()):
     array = np.asarray(value)
     digest.update(f'{name} {array.dtype} {array.shape}'.encode())
@@ -72,8 +75,9 @@ def key(model, variables, source, config):
   for i in range(len(source)):
     digest.update(source.name(i).encode('utf-8', 'surrogateescape'))
     if hasattr(source, 'root'):
-      status = os.stat(os.path.join(source.root, source.name(i)))
-      digest.update(f'{status.st_size} {status.st_mtime_ns}'.encode())
+      with contextlib.suppress(OSError):  # of a file that is gone; its name is enough
+        status = os.stat(os.path.join(source.root, source.name(i)))
+        digest.update(f'{status.st_size} {status.st_mtime_ns}'.encode())
   return digest.hexdigest()[:24]
 
 
@@ -85,10 +89,10 @@ def _extract_parts(model, variables, source, config, parts, done, batches, progr
   run = parallel.pmap_rows(features_of)
   variables = parallel.replicate({**variables, **model.class_tables(variables)})
 
+  bad = evaluation.bad_test_images(source, config, progress.warn)
+
   def place(batch):
-    bad = batch['bad'][batch['bad'] >= 0]
-    for index in bad.tolist():
-      progress.warn(f'unreadable image left out: {pipeline.describe_bad(source, index, config)}')
+    bad.add(batch['bad'], 'left out')
     images = parallel.place_batch({'image': batch['image']})['image']
     return images, batch['label'], batch['weight'] > 0
 
