@@ -40,11 +40,13 @@ def test_equal_to_the_live_network(exported, monkeypatch):
   )
   assert json.loads(about['class_names']) == [str(digit) for digit in range(10)]
   assert json.loads(about['class_counts']) == [8, 6, 4]
+  images = np.random.default_rng(0).normal(size=(7, 32, 32, 3)).astype(np.float32)
+  expected = np.asarray(live(variables, images)[0])
+  assert np.isinf(expected).any(1).all()
   for batch in (1, 7):
-    images = np.random.default_rng(batch).normal(size=(batch, 32, 32, 3)).astype(np.float32)
-    expected, found = np.asarray(live(variables, images)[0]), np.asarray(network(images))
-    assert found.shape == (batch, 10) and np.isinf(expected).any()
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    found = np.asarray(network(images[:batch]))
+    assert found.shape == (batch, 10)
+    np.testing.assert_allclose(found, expected[:batch], rtol=1e-5, atol=1e-5)
 
 
 def test_averaged_weights_are_exported_where_there_are_any(exported):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import types
 
 import flax.traverse_util
 import jax
@@ -15,6 +16,7 @@ from run_files import arrays, make_run
 from test_loop import tiny_config
 
 from configs import digits, finetune
+from ctx_flax.data import sources
 from ctx_flax.models import create_model
 from ctx_flax.models.weights import flatten, save_weights
 from ctx_flax.torch_weights import to_torch
@@ -54,24 +56,35 @@ def variables_of(workdir, kind='ema'):
   }
 
 
-def test_new_classes_on_a_frozen_network(source, tmp_path, capsys):
+def recipe(jpeg_folder):
+  """The recipe for a user's own images, of a network as small as the source; twelve classes in one folder."""
+  config, small = finetune.get_config('float32'), settings()
+  config.data.path = str(jpeg_folder / 'train')
+  config.model.update({name: small.model[name] for name in ('name', 'depths', 'dims', 'embed_dim')})
+  config.data.update(image_size=32, workers=0, threads=0)
+  config.train.update(batch_size=16, steps=2, checkpoint_every=1, log_every=1)
+  config.eval.batch_size = 16
+  return config
+
+
+def test_finetuning_new_classes_on_a_frozen_network(source, jpeg_folder, tmp_path, capsys):
   """All but the class embeddings stays what the averaged weights were; it goes on without the weights."""
   moved = tmp_path / 'moved'
   shutil.copytree(source, moved)
-  config = settings(weights=str(moved), reset_classes=True, freeze=('(?!contextualizer/class_embedding).*',))
-  config.train.update(steps=2, checkpoint_every=1)
-  loop.train(config, tmp_path / 'run')
+  config = recipe(jpeg_folder)
+  config.init.update(weights=str(moved), freeze=('(?!contextualizer/class_embedding).*',))
+  results = loop.train(config, tmp_path / 'run')
+  assert results['raw'].keys() >= {'accuracy', 'top5'}
   expected, found = variables_of(source), variables_of(tmp_path / 'run', 'raw')
   assert found.keys() == expected.keys()
   assert [name for name, value in expected.items() if not np.array_equal(found[name], value)] == [EMBEDDING]
-  start = setup.initial_state(config, *model_and_optimizer(config)).params['contextualizer'][
-    'class_embedding'
-  ]
-  assert 0 < np.abs(found[EMBEDDING] - start).max() < 0.01  # two steps away from its own initial values
+  assert expected[EMBEDDING].shape == (10, 32) and found[EMBEDDING].shape == (12, 32)
+  start = setup.initial_state(config, *model_and_optimizer(config, 12)).params['contextualizer']
+  assert 0 < np.abs(found[EMBEDDING] - start['class_embedding']).max() < 0.01  # two steps away
   taken = f'started from {moved}: {len(expected) - 1} of {len(expected)} arrays, anew contextualizer\n'
   assert taken in capsys.readouterr().out
   saved = json.loads((tmp_path / 'run' / 'config.json').read_text())
-  assert saved['model']['class_counts'] == [8, 6, 4]
+  assert saved['model']['class_counts'] == [10, 7, 5]  # of twelve, as (8, 6, 4) are of ten
 
   shutil.rmtree(moved)
   shutil.rmtree(tmp_path / 'run' / 'checkpoints' / '2')
@@ -82,11 +95,19 @@ def test_new_classes_on_a_frozen_network(source, tmp_path, capsys):
     np.testing.assert_array_equal(again[name], value, err_msg=name)
 
 
-def model_and_optimizer(config):
-  class Ten:
-    num_classes = 10
+def test_finetuning_needs_a_folder_of_images_and_no_more(jpeg_folder, tmp_path):
+  """Its classes lie in the folder itself; a fifth of each is held out."""
+  config = recipe(jpeg_folder)
+  assert config.init.weights == '' and config.init.reset_classes and config.init.pretrained_rate == 0.1
+  found = check.check(config, tmp_path / 'run')
+  assert found['batch']['label'].max() < 12
+  train, test = (sources.open_source(config.data, split) for split in ('train', 'test'))
+  assert train.num_classes == 12 and (len(train), len(test)) == (36, 12)
 
-  return setup.build_model(config, Ten), optimizer.make_optimizer(config, 1e-3)
+
+def model_and_optimizer(config, classes=10):
+  source = types.SimpleNamespace(num_classes=classes)
+  return setup.build_model(config, source), optimizer.make_optimizer(config, 1e-3)
 
 
 def test_class_counts_are_scaled_to_the_new_label_set(source, tmp_path):
@@ -235,18 +256,3 @@ def test_frozen_norms_keep_their_statistics(frozen):
     jax.tree.map(lambda a, b: not np.array_equal(a, b), state.params, new.params)
   )
   assert moved['fc', 'kernel']
-
-
-def test_finetuning_needs_a_folder_of_images_and_no_more(jpeg_folder, tmp_path, capsys):
-  """The classes lie in the folder itself; a fifth of each is held out."""
-  config = finetune.get_config('float32')
-  config.data.path = str(jpeg_folder / 'train')
-  config.model.update(depths=(1, 1, 1, 1), dims=(16, 16, 24, 32), embed_dim=16)
-  config.data.update(image_size=32, workers=0, threads=0)
-  config.train.update(batch_size=8, steps=2)
-  config.eval.batch_size = 16
-  results = loop.train(config, tmp_path / 'run')
-  assert results['raw'].keys() >= {'accuracy', 'top5'}
-  assert 'init.weights is empty: everything starts from random values' in capsys.readouterr().out
-  embedding = variables_of(tmp_path / 'run', 'raw')[EMBEDDING]
-  assert embedding.shape == (12, 16)
