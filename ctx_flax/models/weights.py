@@ -34,7 +34,7 @@ def save_weights(path, variables, **about):
     **about: what `load_weights` gives back beside them, of types that JSON knows: `model`, the keywords of
       create_model, `class_names`, ...
   """
-  # Not ascontiguousarray, which makes vectors of scalars.
+  # In rows, as safetensors writes the bytes as they lie; ascontiguousarray would make vectors of scalars.
   flat = {name: np.asarray(value, order='C') for name, value in flatten(variables).items()}
   metadata = {'format': FORMAT} | {name: json.dumps(value) for name, value in about.items()}
   part = pathlib.Path(f'{path}.part')
