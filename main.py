@@ -23,6 +23,13 @@ MODES = {
   'check': 'ctx_flax.training.check:check',
   'export': 'ctx_flax.downstream.export:export',
   'linear_probe': 'ctx_flax.downstream.linear_probe:linear_probe',
+  'recall_curves': 'ctx_flax.analysis.recall_curves:recall_curves',
+  'alpha_sweep': 'ctx_flax.analysis.alpha_sweep:alpha_sweep',
+  'predict': 'ctx_flax.analysis.predict:predict',
+  'grad_cam': 'ctx_flax.analysis.grad_cam:grad_cam',
+  'failures': 'ctx_flax.analysis.failures:failures',
+  'offsets': 'ctx_flax.analysis.offsets:offsets',
+  'report': 'ctx_flax.analysis.report:report',
 }
 CONFIG = config_flags.DEFINE_config_file('config', help_string='configs/RECIPE.py[:VARIANT,NAME=VALUE]')
 WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run; by default runs/RECIPE[-VARIANT].')

@@ -115,6 +115,45 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   probe.seeds = 3  # so many heads are trained, seed, seed + 1, ...; the report has mean and deviation
   probe.cache = '~/.cache/ctx_flax/features'  # folder of extracted features, by weights, images and transform
 
+  config.recall = ml_collections.ConfigDict()  # --mode=recall_curves
+  config.recall.target = 0.99  # relative recall of the true class that the class counts must reach
+
+  config.sweep = sweep = ml_collections.ConfigDict()  # --mode=alpha_sweep
+  sweep.field = 'loss.alpha'  # the field of this config that takes the values
+  sweep.values = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)  # a run each
+  sweep.seeds = 1  # runs of every value, with seed, seed + 1, ...
+
+  config.predict = predict = ml_collections.ConfigDict()  # --mode=predict
+  predict.images = ''  # files, folders and globs, separated by commas
+  predict.top = 5  # classes shown of every stage
+  predict.format = 'table'  # or 'jsonl', 'csv'
+  predict.output = ''  # file that is written; '' = standard output
+
+  config.grad_cam = grad_cam = ml_collections.ConfigDict()  # --mode=grad_cam
+  grad_cam.images = ''  # as predict.images; '' = test images
+  grad_cam.indices = (0, 1, 2, 3)  # which of the test images, by number
+  grad_cam.classes = ()  # names of the classes that are explained; () = the true one and its strongest rival
+  grad_cam.stage = 0  # whose features are weighted, 1 to 4; 0 = the last with a map of at least 4 x 4
+  grad_cam.method = 'grad_cam'  # or 'hirescam', 'grad_cam++'
+  grad_cam.plain = ''  # folder of a second run, shown beside this one
+  grad_cam.steps = 24  # points of the deletion and insertion curves; 0 = none
+
+  config.failures = failures = ml_collections.ConfigDict()  # --mode=failures
+  failures.images = 24  # most confident mistakes in the gallery and the table
+  failures.pairs = 15  # most frequent confusions
+  failures.bins = 15  # of the reliability diagram
+
+  config.offsets = offsets = ml_collections.ConfigDict()  # --mode=offsets
+  offsets.images = ''  # as predict.images; '' = test images
+  offsets.indices = (0, 1, 2, 3)  # which of the test images, by number
+  offsets.block = ''  # contextual block, 'stage.block' such as '3.0'; '' = the last one
+  offsets.position = ()  # (y, x) of the kernel, as fractions of the image's sides; () = the centre
+  offsets.sample = 500  # test images in the maps of contexts and kernel deltas
+
+  config.report = report = ml_collections.ConfigDict()  # --mode=report
+  report.beside = ''  # folder of a second run, compared with this one
+  report.images = 4  # test images that are explained
+
   config.check = ml_collections.ConfigDict()
   config.check.compile = False  # --mode=check: compile the step too, for the compiler's own count of memory
 

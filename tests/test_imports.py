@@ -1,5 +1,5 @@
-"""Imports go one way: ops -> layers -> models -> torch_weights -> training -> downstream -> main.py,
-data -> training, configs alone."""
+"""Imports go one way: ops -> layers -> models -> torch_weights -> training ->
+{downstream, analysis} -> main.py, data -> training, configs alone."""
 
 import ast
 import pathlib
@@ -28,6 +28,13 @@ ALLOWED = {
     'ctx_flax.data',
     'ctx_flax.training',
     'ctx_flax.downstream',
+  },
+  'ctx_flax.analysis': {
+    'ctx_flax.layers',
+    'ctx_flax.models',
+    'ctx_flax.data',
+    'ctx_flax.training',
+    'ctx_flax.analysis',
   },
   'configs': {'configs'},
   'benchmarks': {

@@ -25,6 +25,12 @@ def captions(batch, class_names):
   ]
 
 
+def to_pixels(images, mean, std):
+  """Normalised images (..., 3) -> uint8 RGB, what is out of range cut off."""
+  pixels = np.asarray(images) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
+  return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+
+
 def save_image_grid(images, path, mean, std, captions):
   """Writes a PNG of about as many columns as rows, atomically.
 
@@ -34,8 +40,7 @@ def save_image_grid(images, path, mean, std, captions):
     mean, std: what they were normalised with.
     captions: n strings, cut to the width of an image.
   """
-  pixels = np.asarray(images) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
-  pixels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+  pixels = to_pixels(images, mean, std)
   n, h, w, _ = pixels.shape
   scale = max(1, -(-SIDE // max(h, w)))
   width, height = w * scale, h * scale

@@ -20,7 +20,10 @@ FREE_FIELDS = (
   *('data.path', 'data.train_list', 'data.test_list', 'data.threads', 'data.workers', 'data.prefetch'),
 )
 
-FREE_GROUPS = ('check.', 'probe.')  # what only other modes read
+# What only other modes read.
+FREE_GROUPS = (
+  *('check.', 'probe.', 'recall.', 'sweep.', 'predict.', 'grad_cam.', 'failures.', 'offsets.', 'report.'),
+)
 
 
 def check(workdir, config):
@@ -59,6 +62,29 @@ def saved(workdir):
     return json.loads(path.read_text())
   except ValueError as error:
     raise ValueError(f'{path} is not valid JSON: {error}') from None
+
+
+def with_saved(config, workdir, field):
+  """A copy of the config with the values of the config.json of a folder, which `field` of the config names.
+
+  Raises:
+    ValueError: there is no config.json, it is damaged, or it holds a field that the config does not know.
+  """
+  there = saved(workdir)
+  if there is None:
+    raise ValueError(
+      f'{field} is {str(workdir)!r}, which holds no config.json: it is not the folder of a run'
+    )
+  config = config.copy_and_resolve_references()
+  for name, value in _flat(there).items():
+    *groups, last = name.split('.')
+    node = config
+    for group in groups:
+      node = node.get(group, {})
+    if last not in node:
+      raise ValueError(f'{workdir}/config.json holds {name}, which this version does not know')
+    node[last] = tuple(value) if isinstance(value, list) else value  # JSON knows no tuples
+  return config
 
 
 def claim(workdir, config):

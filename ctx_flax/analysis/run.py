@@ -1,0 +1,119 @@
+"""A run to look at: its network with the weights of a checkpoint, and the images it is looked at with."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ctx_flax.data import sources
+from ctx_flax.layers.contextualizer import default_class_counts
+from ctx_flax.training import distributed, evaluation, run_folder, setup
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What every analysis starts from.
+
+  Attributes:
+    workdir: the folder of the run.
+    config: its config.
+    model: its network.
+    variables: of the network, on the default device; with the tables of model.class_tables.
+    source: the test images, a Source of ctx_flax.data.sources.
+    step: of the checkpoint.
+    weights: 'EMA' or 'raw'.
+  """
+
+  workdir: pathlib.Path
+  config: Any
+  model: Any
+  variables: Any
+  source: Any
+  step: int
+  weights: str
+
+  @property
+  def num_classes(self):
+    return self.model.num_classes
+
+  @property
+  def class_names(self):
+    return self.source.class_names
+
+  @property
+  def class_counts(self):
+    """N_2, N_3, N_4 of a contextual network; () of a plain one."""
+    if not self.model.contextual:
+      return ()
+    return tuple(self.model.class_counts or default_class_counts(self.model.num_classes))
+
+  @property
+  def title(self):
+    """What figures and tables call it: 'patches-naive, step 1560'."""
+    return f'{self.workdir.resolve().name}, step {self.step}'
+
+  @property
+  def folder(self):
+    """Where its analyses are written."""
+    return self.workdir / 'analysis'
+
+  @functools.cached_property
+  def apply(self):
+    """model.apply(variables, images, train=False), compiled: (b, h, w, 3) -> (logits, out)."""
+    return jax.jit(functools.partial(self.model.apply, train=False))
+
+
+def open_run(config, workdir):
+  """Opens the run in a folder for analysis.
+
+  Args:
+    config: its config; eval.checkpoint and eval.weights say which weights ('all': the averaged ones where
+      the run keeps them).
+    workdir: its folder.
+
+  Returns:
+    A Run.
+
+  Raises:
+    ValueError, OSError: there is no such checkpoint, it does not fit, or the test images are not there.
+  """
+  workdir = pathlib.Path(workdir)
+  setup.prepare_jax(config)
+  distributed.check_alone('an analysis')
+  source = sources.open_source(config.data, 'test')
+  setup.check_settings(config)
+  model = setup.build_model(config, source).clone(axis_name=None)
+  step, state = evaluation.restore_variables(config, workdir, model)
+  held = evaluation.weights_of(state, config.eval.weights)
+  weights = 'EMA' if 'EMA' in held else 'raw'
+  variables = jax.tree.map(jnp.asarray, held[weights])
+  variables = {**variables, **model.class_tables(variables)}
+  return Run(workdir, config, model, variables, source, step, weights)
+
+
+def open_beside(run, workdir, field):
+  """Opens a second run, to be compared with the first one: by its own config, on the data of the first.
+
+  Args:
+    run: the first Run.
+    workdir: the folder of the second.
+    field: the name of the config's field that names it, for messages.
+
+  Raises:
+    ValueError: it is no run, or its classes are not those of the first.
+  """
+  workdir = pathlib.Path(workdir)
+  config = run_folder.with_saved(run.config, workdir, field)
+  config.eval.update(run.config.eval)
+  for name in ('path', 'train_list', 'test_list', 'threads', 'workers', 'prefetch'):
+    config.data[name] = run.config.data[name]
+  beside = open_run(config, workdir)
+  if tuple(beside.class_names) != tuple(run.class_names):
+    raise ValueError(
+      f'{field} is {str(workdir)!r}, a run on {beside.num_classes} classes of {config.data.name}: they are '
+      f'not the {run.num_classes} of {run.workdir}'
+    )
+  return beside
