@@ -18,7 +18,7 @@ DASHES = ('-', '--', '-.', ':', (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (2, 2)
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 HEAT = 'inferno'  # its lightness rises evenly: the same order in greyscale
 DPI = 150
-# SVG's text stays text, which can be searched and copied; a fixed salt makes the same file of the same figure.
+# SVG's text stays text, to be searched and copied; the salt makes the same figure the same file.
 SETTINGS: Any = {
   'font.size': 10,
   'axes.titlesize': 11,
