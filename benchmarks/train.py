@@ -1,5 +1,7 @@
 """Training steps of whole networks: contextual beside plain, with and without rematerialisation."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 
@@ -10,10 +12,6 @@ from ctx_flax.training import optimizer, setup
 from ctx_flax.training import step as steps
 
 RECIPES = {'convnext_t': convnext_t, 'resnet50': resnet50}
-
-
-class _ImageNet:
-  num_classes = 1000
 
 
 def run(settings):
@@ -47,18 +45,23 @@ def train_step(recipe, plain, remat, settings):
   config.model.update(remat=remat, dtype=settings.dtype)
   config.train.update(batch_size=settings.batch, accumulation=1)
   config.data.image_size = settings.image_size
-  model = setup.build_model(config, _ImageNet)
+  return compiled_step(config, num_classes=1000, b=settings.batch)
+
+
+def compiled_step(config, num_classes, b):
+  """A Program of one training step of a config on one device, for batches of b images."""
+  model = setup.build_model(config, types.SimpleNamespace(num_classes=num_classes))
   tx = optimizer.make_optimizer(config, config.optimizer.learning_rate)
   state = setup.initial_state(config, model, tx)
-  b, side = settings.batch, settings.image_size
+  side = config.data.image_size
   batch = {
     'image': jnp.ones((1, b, side, side, 3), jnp.float32),
-    'label': jnp.arange(b, dtype=jnp.int32)[None],
+    'label': jnp.arange(b, dtype=jnp.int32)[None] % num_classes,
     'weight': jnp.ones((1, b), jnp.float32),
   }
   if config.data.mixup:
     batch |= {'other_label': batch['label'][:, ::-1], 'lam': 0.7 * batch['weight']}
-  step = steps.make_train_step(model, tx, config)
+  step = steps.make_train_step(model, tx, config, total_steps=1000)
   # One device, with the axis that the step sums over.
   one = jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name=steps.AXIS)
   return program(one, state, batch)

@@ -115,8 +115,9 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   probe.seeds = 3  # so many heads are trained, seed, seed + 1, ...; the report has mean and deviation
   probe.cache = '~/.cache/ctx_flax/features'  # folder of extracted features, by weights, images and transform
 
-  config.recall = ml_collections.ConfigDict()  # --mode=recall_curves
-  config.recall.target = 0.99  # relative recall of the true class that the class counts must reach
+  config.recall = recall = ml_collections.ConfigDict()  # --mode=recall_curves
+  recall.target = 0.99  # relative recall of the true class that the class counts must reach
+  recall.relative_to = 'all'  # or 'kept' (before the stage): which counts the table by class is made with
 
   config.sweep = sweep = ml_collections.ConfigDict()  # --mode=alpha_sweep
   sweep.field = 'loss.alpha'  # the field of this config that takes the values

@@ -100,6 +100,11 @@ def write_text(path, text):
   os.replace(part, path)
 
 
+def fields(config):
+  """The dotted names of all fields of a config, {name: value}."""
+  return _flat(json.loads(_text(config)))
+
+
 def _text(config):
   return json.dumps(config.to_dict(), indent=2) + '\n'
 

@@ -1,0 +1,56 @@
+"""Trains several runs, one after the other; killed at any moment, it goes on where it was."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from ctx_flax.analysis.figures import plain
+from ctx_flax.training import loop, run_folder
+from ctx_flax.training.halt import failed_report
+
+RESULT = 'result.json'
+
+
+def train_each(configs, folder, after=None):
+  """Trains a run for each config, in order, unless it is finished already.
+
+  Each is a run like any other, in its own folder, and can be looked at by itself.
+
+  Args:
+    configs: {name: config}; a name is the run's folder below `folder` and may have slashes.
+    folder: holds the runs' folders.
+    after: called with all results so far after every run, {name: metrics}.
+
+  Returns:
+    {name: metrics}: the test metrics {name: float} of the averaged weights, or of the raw ones where the run
+    keeps no others.
+
+  Raises:
+    Halt: what loop.train raises; finished runs stay, and the same call goes on behind them.
+  """
+  folder = pathlib.Path(folder)
+  results: dict[str, dict] = {}
+  for number, (name, config) in enumerate(configs.items(), 1):
+    path = folder / name / RESULT
+    if path.exists():
+      run_folder.check(folder / name, config)
+      results[name] = json.loads(path.read_text())
+    else:
+      print(f'run {number} of {len(configs)}: {name}', flush=True)
+      tested = loop.train(config, folder / name)
+      results[name] = plain(tested.get('EMA', tested['raw']))
+      with failed_report(path):
+        run_folder.write_text(path, json.dumps(results[name], indent=2) + '\n')
+      # A program of each run would stay in memory for ever.
+      jax.clear_caches()
+    if after:
+      after(results)
+  return results
+
+
+def mean_and_deviation(values):
+  """(mean, standard deviation of the sample) of a list of numbers; the deviation of a single one is nan."""
+  values = np.asarray(values, np.float64)
+  return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float('nan')

@@ -1,0 +1,130 @@
+"""python -m experiments patches|glyphs|digits    contextual against plain tiny networks, several seeds
+
+Trains a naive run, takes the class counts from its recall curves, trains every arm with every seed under the
+same recipe and steps, times a step of each by turns, and writes evidence.json and evidence.md. Killed and
+started again it goes on with the run that it was at. docs/evidence.md has what came out.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import numpy as np
+
+from benchmarks.measure import median, take_turns
+from benchmarks.train import compiled_step
+from ctx_flax.analysis import figures, recall_curves
+from ctx_flax.analysis.many_runs import mean_and_deviation, train_each
+from ctx_flax.analysis.run import open_run
+from ctx_flax.training import run_folder, setup
+from ctx_flax.training.halt import Halt
+from ctx_flax.training.logging import stages
+from experiments import arms
+
+
+def main(arguments=None):
+  chosen = parse(arguments)
+  try:
+    run(chosen)
+  except Halt as halt:
+    print(f'error: {halt}', file=sys.stderr)
+    sys.exit(halt.status)
+
+
+def parse(arguments):
+  parser = argparse.ArgumentParser(
+    prog='python -m experiments', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('data', choices=arms.DATA)
+  parser.add_argument('--arms', nargs='+', choices=arms.ARMS, default=list(arms.ARMS), help='default: all')
+  parser.add_argument('--seeds', type=int, default=5, help='runs of each arm, seeds 0, 1, ...')
+  parser.add_argument('--steps', type=int, default=0, help='of every run; default: as in experiments/arms.py')
+  parser.add_argument('--rounds', type=int, default=5, help='of timing the steps; 0 leaves it out')
+  parser.add_argument('--workdir', type=pathlib.Path, help='default: runs/evidence/DATA')
+  chosen = parser.parse_args(arguments)
+  if chosen.seeds < 1:
+    parser.error(f'--seeds must be 1 or more, but is {chosen.seeds}')
+  chosen.workdir = chosen.workdir or pathlib.Path('runs/evidence') / chosen.data
+  return chosen
+
+
+def run(chosen):
+  """Trains, times and writes what the chosen options say; returns what evidence.json holds."""
+  base = arms.base_config(chosen.data, chosen.steps)
+  setup.prepare_jax(base)
+  naive = {'naive/seed-0': arms.arm_config('naive', base)}
+  train_each(naive, chosen.workdir)
+  looked_at = open_run(naive['naive/seed-0'], chosen.workdir / 'naive/seed-0')
+  found = recall_curves.write(looked_at)
+  counts = found['counts']['all']
+  print(f'class counts by the recall curves: {counts}', flush=True)
+  of_arm = {name: arms.arm_config(name, base, counts) for name in chosen.arms}
+  # Seeds outermost: stopped at any time, all arms have as many, but for one.
+  configs = {}
+  for seed in range(chosen.seeds):
+    for name, config in of_arm.items():
+      one = config.copy_and_resolve_references()
+      one.seed = seed
+      configs[f'{name}/seed-{seed}'] = one
+  evidence = {'data': chosen.data, 'steps': base.train.steps, 'counts': counts, 'recall': found['counts']}
+
+  def after(results):
+    evidence['arms'] = {name: summary(name, results) for name in of_arm if f'{name}/seed-0' in results}
+    write(evidence, chosen.workdir)
+
+  train_each(configs, chosen.workdir, after)
+  if chosen.rounds:
+    programs = {
+      name: compiled_step(config, config.model.num_classes, config.train.batch_size).run
+      for name, config in of_arm.items()
+    }
+    for name, seconds in take_turns(programs, chosen.rounds).items():
+      evidence['arms'][name]['seconds_per_step'] = median(seconds)
+  for name, config in of_arm.items():
+    keywords = setup.model_keywords(config, config.model.num_classes)
+    evidence['arms'][name]['parameters'] = arms.parameters(keywords, config)
+    evidence['arms'][name]['dims'] = config.model.dims
+  write(evidence, chosen.workdir)
+  print(markdown(evidence), flush=True)
+  return evidence
+
+
+def summary(name, results):
+  """What the finished runs of an arm came to: {'seeds', 'accuracy', 'accuracy_by_stage', 'recall'}."""
+  finished = [metrics for run_name, metrics in results.items() if run_name.startswith(f'{name}/')]
+  mean = lambda field: float(np.mean([metrics[field] for metrics in finished]))
+  return {
+    'seeds': len(finished),
+    'accuracy': [metrics['accuracy'] for metrics in finished],
+    'accuracy_by_stage': {s: mean(f'accuracy{s}') for s in stages(finished[0])},
+    'recall': {s: mean(f'recall{s}') for s in (2, 3, 4) if f'recall{s}' in finished[0]},
+  }
+
+
+def write(evidence, workdir):
+  figures.save_json(evidence, workdir / 'evidence.json')
+  run_folder.write_text(workdir / 'evidence.md', markdown(evidence))
+
+
+def markdown(evidence):
+  """The table of the arms."""
+  lines = [
+    f'{evidence["data"]}, {evidence["steps"]} steps, class counts {tuple(evidence["counts"])}',
+    '',
+    '| network | seeds | accuracy % | stages 1-4 % | kept to 2, 3, 4 % | parameters | ms per step |',
+    '|---|---|---|---|---|---|---|',
+  ]
+  percents = lambda values: ', '.join(f'{100 * value:.1f}' for value in values)
+  for name, arm in evidence['arms'].items():
+    mean, deviation = mean_and_deviation(arm['accuracy'])
+    accuracy = f'{100 * mean:.1f}' + ('' if np.isnan(deviation) else f' ± {100 * deviation:.1f}')
+    by_stage = percents(arm['accuracy_by_stage'].values()) if len(arm['accuracy_by_stage']) > 1 else ''
+    timed = f'{1000 * arm["seconds_per_step"]:.0f}' if 'seconds_per_step' in arm else ''
+    size = f'{arm["parameters"]:,}' if 'parameters' in arm else ''
+    cells = (arms.ARMS[name], arm['seeds'], accuracy, by_stage, percents(arm['recall'].values()), size, timed)
+    lines.append(f'| {" | ".join(map(str, cells))} |')
+  return '\n'.join(lines) + '\n'
+
+
+if __name__ == '__main__':
+  main()
