@@ -12,7 +12,7 @@ from ctx_flax.training.feed import Feed
 from ctx_flax.training.logging import Progress
 
 
-def over_images(run, function, label, source=None, limit=0, progress=None):
+def over_images(run, function, label, source=None, limit=0):
   """Applies the network to all images and keeps what `function` takes from its outputs.
 
   Args:
@@ -20,8 +20,7 @@ def over_images(run, function, label, source=None, limit=0, progress=None):
     function: (out, labels) -> {name: array with a row per image}, traced by jax.
     label: what the progress display says is done.
     source: of the images; None: the run's test images.
-    limit: the first so many batches' worth of images; 0 = all.
-    progress: a Progress to show it; None makes one.
+    limit: of the first so many images alone; 0 = of all.
 
   Returns:
     {name: array}, 'label' and 'index' among them, a row for every image that could be read, in order.
@@ -30,6 +29,15 @@ def over_images(run, function, label, source=None, limit=0, progress=None):
     BadImage: one could not be read, where data.on_bad_image is 'error'.
     ValueError: none could be read.
   """
+  parts = list(in_batches(run, function, label, source, limit))
+  found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+  if not len(found['label']):
+    raise ValueError('none of the images could be read')
+  return found
+
+
+def in_batches(run, function, label, source=None, limit=0, stream=None):
+  """What `over_images` concatenates, batch by batch; `stream` is where progress is shown."""
   source = run.source if source is None else source
   size = run.config.eval.batch_size
   images = min(limit or len(source), len(source))
@@ -41,9 +49,8 @@ def over_images(run, function, label, source=None, limit=0, progress=None):
 
   step = parallel.pmap_rows(rows)
   variables = parallel.replicate(run.variables)
-  parts: list[dict] = []
-  with progress or Progress(batches, 0) as shown:
-    bad = evaluation.bad_test_images(source, run.config, shown.warn)
+  with Progress(batches, 0, stream=stream) as progress:
+    bad = evaluation.bad_test_images(source, run.config, progress.warn)
 
     def place(batch):
       bad.add(batch.pop('bad'), 'left out')
@@ -57,12 +64,9 @@ def over_images(run, function, label, source=None, limit=0, progress=None):
         index = np.arange((number - 1) * size, number * size)
         kept &= index < images
         found = {**step(variables, batch), 'label': labels, 'index': index}
-        parts.append({name: value[kept] for name, value in found.items()})
+        yield {name: value[kept] for name, value in found.items()}
         rate = (time.monotonic() - began) / number
-        shown.update(number, f'{label}: {min(number * size, images):,} images', rate * (batches - number))
+        shown = f'{label}: {min(number * size, images):,} images'
+        progress.update(number, shown, rate * (batches - number))
         if number == batches:
           break
-  result = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-  if not len(result['label']):
-    raise ValueError(f'none of the {images} images could be read')
-  return result

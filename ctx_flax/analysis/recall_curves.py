@@ -247,8 +247,8 @@ def _print(run, found, table, naive):
   recall = run.config.recall
   if not naive:
     print(
-      f'{run.workdir} is not naive: it was trained with the class counts {run.class_counts}. Curves to choose by '
-      f"come from a run with --config.model.class_counts='{(run.num_classes,) * 3}'"
+      f'{run.workdir} is not naive: it was trained with the class counts {run.class_counts}. Curves to '
+      f"choose by come from a run with --config.model.class_counts='{(run.num_classes,) * 3}'"
     )
   worst = rich.table.Table(title='Classes that are dropped early')
   for column in ('class', 'images', 'kept to stage 2', '3', '4'):

@@ -66,13 +66,16 @@ class Run:
     return jax.jit(functools.partial(self.model.apply, train=False))
 
 
-def open_run(config, workdir):
+def open_run(config, workdir, images=True, warn=print):
   """Opens the run in a folder for analysis.
 
   Args:
     config: its config; eval.checkpoint and eval.weights say which weights ('all': the averaged ones where
       the run keeps them).
     workdir: its folder.
+    images: False where the test images are not wanted, and may be missing: the source then may hold the names
+      of the classes only.
+    warn: is told, then, that classes have no names.
 
   Returns:
     A Run.
@@ -83,7 +86,10 @@ def open_run(config, workdir):
   workdir = pathlib.Path(workdir)
   setup.prepare_jax(config)
   distributed.check_alone('an analysis')
-  source = sources.open_source(config.data, 'test')
+  if images:
+    source = sources.open_source(config.data, 'test')
+  else:
+    source = evaluation.classes_of(config, workdir, warn)
   setup.check_settings(config)
   model = setup.build_model(config, source).clone(axis_name=None)
   step, state = evaluation.restore_variables(config, workdir, model)

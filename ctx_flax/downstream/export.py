@@ -3,18 +3,16 @@
 import os
 import pathlib
 import shutil
-import types
 
 import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from ctx_flax.data import sources
 from ctx_flax.layers.contextualizer import default_class_counts
 from ctx_flax.models.summary import summarise
 from ctx_flax.models.weights import flatten, save_weights, unflatten
-from ctx_flax.training import distributed, evaluation, setup, starting_point
+from ctx_flax.training import distributed, evaluation, setup
 from ctx_flax.training.halt import bad_input, failed_report
 
 PLATFORMS = 'cpu', 'cuda', 'rocm', 'tpu'
@@ -55,7 +53,7 @@ def export(config, workdir):
   setup.prepare_jax(config)
   with bad_input():
     distributed.check_alone('the export')
-    classes = _classes(config, workdir)
+    classes = evaluation.classes_of(config, workdir)
     model = setup.build_model(config, classes).clone(axis_name=None)
     step, state = evaluation.restore_variables(config, workdir, model)
     held = evaluation.weights_of(state, config.eval.weights)
@@ -148,13 +146,3 @@ square of {about['crop_ratio']:.6g} of the short side, resized to {side} x {side
 One image takes {sum(x.macs for x in layers) / 1e9:.3f} billion multiply-accumulates. A run of ctx_flax can
 start from `weights.safetensors`: `--config.init.weights`.
 """
-
-
-def _classes(config, workdir):
-  """What build_model asks of a source, from the data or, where they are not at hand, from the checkpoint."""
-  try:
-    return sources.open_source(config.data, 'train')
-  except (ValueError, OSError) as error:
-    number = starting_point.read_weights(workdir).about['model']['num_classes']
-    print(f'the classes are called by their numbers: {error}', flush=True)
-    return types.SimpleNamespace(num_classes=number, class_names=tuple(map(str, range(number))))

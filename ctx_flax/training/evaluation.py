@@ -2,12 +2,13 @@
 
 import contextlib
 import pathlib
+import types
 
 import jax
 import rich
 
 from ctx_flax.data import pipeline, sources
-from ctx_flax.training import distributed, metrics, optimizer, parallel, setup
+from ctx_flax.training import distributed, metrics, optimizer, parallel, setup, starting_point
 from ctx_flax.training import step as steps
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.feed import BadImages, Feed
@@ -67,6 +68,21 @@ def restore_variables(config, workdir, model):
     state = jax.eval_shape(lambda: setup.initial_state(config, model, tx))
     restored = checkpoints.restore(step, {'variables': as_trees(state)['variables']})
   return step, state.replace(**restored['variables'])
+
+
+def classes_of(config, workdir, warn=print):
+  """What build_model asks of a source, from the data or, where they are not at hand, from the checkpoint.
+
+  Args:
+    config, workdir: of the run.
+    warn: is told in one line where classes have no other names than their numbers.
+  """
+  try:
+    return sources.open_source(config.data, 'train')
+  except (ValueError, OSError) as error:
+    number = starting_point.read_weights(workdir).about['model']['num_classes']
+    warn(f'the classes are called by their numbers: {" ".join(str(error).split())}')
+    return types.SimpleNamespace(num_classes=number, class_names=tuple(map(str, range(number))))
 
 
 def weights_of(state, which='all'):

@@ -94,18 +94,20 @@ class Progress:
     start: the step at which it goes on.
     terminal: whether to draw a bar; by default whether the standard output is a terminal.
     active: False shows nothing but warnings; of several processes one tells.
+    stream: where it is shown; None is the standard output.
   """
 
-  def __init__(self, last, start, terminal=None, active=True):
+  def __init__(self, last, start, terminal=None, active=True, stream=None):
     self._last = last
     self._shown = start
     self._bar = None
     self._active = active
+    self._stream = sys.stdout if stream is None else stream
     if not active:
       return
-    if sys.stdout.isatty() if terminal is None else terminal:
+    if self._stream.isatty() if terminal is None else terminal:
       columns = rich.progress.BarColumn(), rich.progress.TextColumn('{task.description}', markup=False)
-      self._bar = rich.progress.Progress(*columns, console=rich.console.Console(file=sys.stdout))
+      self._bar = rich.progress.Progress(*columns, console=rich.console.Console(file=self._stream))
       self._task = self._bar.add_task('compiling', total=last, completed=start)
       self._bar.start()
 
@@ -118,7 +120,7 @@ class Progress:
     if self._bar:
       self._bar.update(self._task, completed=step, description=line)
     elif step == self._last or step * LINES // self._last > self._shown * LINES // self._last:
-      print(line, flush=True)
+      print(line, file=self._stream, flush=True)
       self._shown = step
 
   def note(self, text):
@@ -131,7 +133,7 @@ class Progress:
     if self._bar:
       self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
     else:
-      print(text, flush=True)
+      print(text, file=self._stream, flush=True)
 
   def close(self):
     if self._bar:

@@ -1,0 +1,183 @@
+"""What a trained network says about images: the best classes and the class funnel that led to them."""
+
+import contextlib
+import csv
+import functools
+import json
+import os
+import pathlib
+import sys
+
+import jax
+import rich.console
+import rich.table
+import rich.text
+
+from ctx_flax.analysis.all_images import in_batches
+from ctx_flax.analysis.funnel import funnel
+from ctx_flax.analysis.images import files_as_source, find_files
+from ctx_flax.analysis.run import open_run
+from ctx_flax.training.halt import Halt, bad_data, bad_input, failed_report
+
+FORMATS = 'table', 'jsonl', 'csv'
+
+
+def predict(config, workdir):
+  """Classifies files and writes each image's best classes and its class funnel as they are computed.
+
+  Everything but the result goes to the standard error, so that the result can be piped.
+
+  Args:
+    config: the config of a run; predict.{images, top, format, output} say what is classified and how told.
+    workdir: the folder of the run.
+
+  Returns:
+    [prediction, ...] of the images that could be read, see `describe`.
+
+  Raises:
+    Halt: the input is wrong, or no image could be read (status 2); the result could not be written (1).
+  """
+  options, say = config.predict, functools.partial(print, file=sys.stderr, flush=True)
+  with bad_input():
+    check_settings(options)
+    files = find_files(options.images)
+    config = config.copy_and_resolve_references()
+    config.data.on_bad_image = 'skip'
+    config.eval.batch_size = batch_size(len(files), config.eval.batch_size)
+    run = open_run(config, workdir, images=False, warn=say)
+  found = []
+  with bad_data(), failed_report(options.output or 'the standard output'), opened(options.output) as stream:
+    write = WRITERS[options.format](stream, options.top, run)
+    for prediction in predictions(run, files, options.top):
+      write(prediction)
+      found.append(prediction)
+  if not found:
+    raise Halt(f'none of the {len(files)} images could be read', 2)
+  if len(found) < len(files):
+    say(f'{len(files) - len(found)} of {len(files)} images could not be read')
+  if options.output:
+    say(f'{len(found)} images in {options.output}')
+  return found
+
+
+def check_settings(options):
+  """Raises ValueError for a field of config.predict that has no meaning."""
+  if options.format not in FORMATS:
+    raise ValueError(f'predict.format is {options.format!r}: it must be one of {", ".join(FORMATS)}')
+  if options.top < 1:
+    raise ValueError(f'predict.top must be 1 or more, but is {options.top}')
+  if not options.images:
+    raise ValueError(
+      'give the images, --config.predict.images=FILES: files, folders and globs between commas'
+    )
+
+
+def batch_size(images, largest):
+  """The rows of a batch: no more than the images take, a multiple of the devices."""
+  devices = jax.device_count()
+  return min(largest, -(-images // devices) * devices)
+
+
+def predictions(run, files, top):
+  """Yields what `describe` returns for every file that can be read, batch by batch.
+
+  Args:
+    run: a Run.
+    files: paths of image files.
+    top: how many classes of each stage.
+  """
+  selection, top = run.model.class_selection, min(top, run.num_classes)
+  source = files_as_source(files, run.class_names)
+  taken = lambda out, _: funnel(out, selection, top)
+  for rows in in_batches(run, taken, 'predicted', source, stream=sys.stderr):
+    for row in range(len(rows['index'])):
+      values = {name: value[row].tolist() for name, value in rows.items()}
+      yield describe(files[values['index']], values, run.class_names)
+
+
+def describe(name, values, class_names):
+  """A prediction as nested dicts.
+
+  Args:
+    name: of the image.
+    values: one row of what `funnel` returns.
+    class_names: by number.
+
+  Returns:
+    {'image': name, 'classes': [{'class', 'probability'}, ...] best first, without those that were dropped,
+    'funnel': [{'stage', 'classes': the same of the stage, 'kept': how many go on (not at the last stage),
+    'answer_place': place of the final answer, from 1}, ...]}.
+  """
+  stages = [s for s in (1, 2, 3, 4) if f'classes{s}' in values]
+  steps = []
+  for stage in stages:
+    pairs = zip(values[f'classes{stage}'], values[f'probabilities{stage}'], strict=True)
+    step = {
+      'stage': stage,
+      'classes': [{'class': class_names[c], 'probability': p} for c, p in pairs if p > 0],
+      'answer_place': values[f'place{stage}'] + 1,
+    }
+    if f'kept{stage}' in values:
+      step['kept'] = values[f'kept{stage}']
+    steps.append(step)
+  return {'image': name, 'classes': steps[-1]['classes'], 'funnel': steps}
+
+
+@contextlib.contextmanager
+def opened(path):
+  """A text stream to a file, whose folder is made, or the standard output."""
+  if not path:
+    yield sys.stdout
+    return
+  path = pathlib.Path(os.path.expanduser(path))
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open('w', encoding='utf-8', newline='') as stream:
+    yield stream
+
+
+def funnel_table(prediction, num_classes):
+  """A rich table of one prediction."""
+  table = rich.table.Table(title=rich.text.Text(prediction['image']), title_justify='left', width=80)
+  for column in ('stage', 'best classes', 'answer is', 'kept'):
+    table.add_column(column, justify='left' if column == 'best classes' else 'right')
+  for step in prediction['funnel']:
+    best = ', '.join(f'{c["class"]} {100 * c["probability"]:.1f}%' for c in step['classes'])
+    kept = f'{step["kept"]} of {num_classes}' if 'kept' in step else ''
+    place = f'no. {step["answer_place"]}'
+    table.add_row(str(step['stage']), rich.text.Text(best), place, kept)
+  return table
+
+
+def _write_tables(stream, top, run):
+  console = rich.console.Console(file=stream, width=None if stream.isatty() else 80)
+  return lambda prediction: console.print(funnel_table(prediction, run.num_classes))
+
+
+def _write_lines(stream, top, run):
+  return lambda prediction: print(json.dumps(prediction, ensure_ascii=False), file=stream, flush=True)
+
+
+def _write_csv(stream, top, run):
+  """A row per image: its best classes, then each stage's best class, what it kept, and the answer's place."""
+  top = min(top, run.num_classes)
+  stages = (1, 2, 3, 4) if run.model.contextual else (4,)
+  columns = ['image', *(f'{kind}{i}' for i in range(1, top + 1) for kind in ('class', 'probability'))]
+  of_stage = ('best', 'probability', 'kept', 'answer_place')
+  columns += [f'stage{s}_{kind}' for s in stages for kind in of_stage]
+  writer = csv.writer(stream, lineterminator='\n')
+  writer.writerow(columns)
+
+  def write(prediction):
+    row = [prediction['image']]
+    for c in prediction['classes'] + [{'class': '', 'probability': ''}] * (top - len(prediction['classes'])):
+      row += [c['class'], c['probability']]
+    for step in prediction['funnel']:
+      best = step['classes'][0]
+      row += [best['class'], best['probability'], step.get('kept', ''), step['answer_place']]
+    writer.writerow(row)
+    stream.flush()
+
+  return write
+
+
+WRITERS = {'table': _write_tables, 'jsonl': _write_lines, 'csv': _write_csv}

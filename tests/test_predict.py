@@ -1,0 +1,163 @@
+"""Classifying files: the funnel on hand-made scores, the three formats, and files that cannot be read."""
+
+import csv
+import io
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from run_files import make_run
+from test_loop import tiny_config
+
+from ctx_flax.analysis import predict
+from ctx_flax.analysis.funnel import funnel
+from ctx_flax.analysis.images import chosen_images, find_files
+from ctx_flax.analysis.run import open_run
+from ctx_flax.training.halt import Halt
+
+NAMES = ('ant', 'bee', 'cat', 'dog')
+
+
+def hand_made():
+  """One image: stage 2 loses the ant, stage 3 the bee; the best score of all at stage 4 is the ant's."""
+  scores = {1: [0, 3, 2, 1], 2: [5, 1, 3, 2], 3: [9, 0, 1, 2], 4: [9, 8, 2, 1]}
+  considered = {1: [1, 1, 1, 1], 2: [0, 1, 1, 1], 3: [0, 0, 1, 1], 4: [0, 0, 1, 1]}
+  out = {f'scores{s}': jnp.array([v], jnp.float32) for s, v in scores.items()}
+  return out | {f'considered{s}': jnp.array([v], bool) for s, v in considered.items()}
+
+
+def test_funnel():
+  values = {name: np.asarray(v)[0].tolist() for name, v in funnel(hand_made(), 'reduction', top=3).items()}
+  said = predict.describe('x.png', values, NAMES)
+  assert [[c['class'] for c in step['classes']] for step in said['funnel']] == [
+    ['bee', 'cat', 'dog'],
+    ['cat', 'dog', 'bee'],
+    ['dog', 'cat'],  # no other class is left
+    ['cat', 'dog'],
+  ]
+  assert said['classes'] == said['funnel'][-1]['classes']
+  # The answer is the cat; the ant, which the selection has dropped, scores higher at stages 2, 3 and 4.
+  assert [step['answer_place'] for step in said['funnel']] == [2, 2, 3, 3]
+  assert [step.get('kept') for step in said['funnel']] == [3, 2, 2, None]
+  # Softmax over the classes that are left: 1 / (1 + exp(-1)).
+  np.testing.assert_allclose(said['classes'][0]['probability'], 0.7310586, rtol=1e-6)
+  np.testing.assert_allclose(sum(c['probability'] for c in said['funnel'][1]['classes']), 1, rtol=1e-6)
+
+
+def test_funnel_that_reranks():
+  values = {name: np.asarray(v)[0].tolist() for name, v in funnel(hand_made(), 'rerank', top=2).items()}
+  said = predict.describe('x.png', values, NAMES)
+  assert [c['class'] for c in said['classes']] == ['ant', 'bee']
+  assert [step['answer_place'] for step in said['funnel']] == [4, 1, 1, 1]
+
+
+def test_files_folders_and_globs(tmp_path, monkeypatch):
+  for name in ('a/2.png', 'a/b/1.JPG', 'c.png', 'notes.txt'):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b'')
+  monkeypatch.chdir(tmp_path)
+  assert find_files('a') == ['a/2.png', 'a/b/1.JPG']
+  assert find_files('c.png, a/*.png,c.png') == ['c.png', 'a/2.png']
+  assert find_files('**/*.png') == ['a/2.png', 'c.png']
+  for wrong, message in (
+    ('d.png', "'d.png' leads to no file"),
+    (' ,', 'no images are named'),
+    ('x*', "'x\\*' leads"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      find_files(wrong)
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(ValueError, match='holds no image files'):
+    find_files('empty')
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """(config, workdir, folder of images): nine good ones, two that are none."""
+  root = tmp_path_factory.mktemp('predict')
+  rng = np.random.default_rng(0)
+  (root / 'images').mkdir()
+  for i in range(9):
+    Image.fromarray(rng.integers(0, 255, (40, 50, 3), np.uint8)).save(root / 'images' / f'{i}.png')
+  (root / 'images' / '4b.png').write_bytes(b'no image')
+  (root / 'images' / '8b.jpg').write_bytes(b'')
+  config = tiny_config()
+  config.predict.images = str(root / 'images')
+  return config, make_run(config, root / 'run'), root / 'images'
+
+
+@pytest.fixture
+def config(run):
+  return run[0].copy_and_resolve_references()
+
+
+def test_lines_of_json(run, config, capsys):
+  _, workdir, images = run
+  config.predict.format = 'jsonl'
+  config.data.on_bad_image = 'error'  # of the run's training; here they are skipped and told
+  found = predict.predict(config, workdir)
+  told = capsys.readouterr()
+  lines = [json.loads(line) for line in told.out.splitlines()]
+  assert lines == found and len(lines) == 9
+  assert [line['image'] for line in lines] == [f'{images}/{i}.png' for i in range(9)]
+  assert '4b.png' in told.err and '8b.jpg' in told.err and '2 of 11 images could not be read' in told.err
+  # What is told is what the network says of these very images.
+  opened = open_run(config, workdir)
+  arrays = chosen_images(opened, f'{images}/0.png,{images}/8.png', (), 'predict').arrays
+  logits, out = opened.apply(opened.variables, arrays)
+  for logit, line in zip(np.asarray(logits), (lines[0], lines[8]), strict=True):
+    best = int(logit.argmax())
+    assert line['classes'][0]['class'] == opened.class_names[best]
+    probability = 1 / np.exp(logit - logit.max()).sum()
+    np.testing.assert_allclose(line['classes'][0]['probability'], probability, rtol=1e-4)
+  assert [step.get('kept') for step in lines[0]['funnel']] == [8, 6, 4, None]
+  assert len(lines[0]['classes']) == 4  # five were asked for, four are considered
+
+
+def test_rows_of_csv_in_a_file(run, config, tmp_path, capsys):
+  config.predict.update(format='csv', top=2, output=str(tmp_path / 'new' / 'out.csv'))
+  found = predict.predict(config, run[1])
+  assert capsys.readouterr().out == ''
+  rows = list(csv.DictReader(io.StringIO((tmp_path / 'new' / 'out.csv').read_text())))
+  assert [row['image'] for row in rows] == [p['image'] for p in found]
+  assert rows[0]['class1'] == found[0]['classes'][0]['class'] and rows[0]['stage2_kept'] == '6'
+  assert int(rows[0]['stage4_answer_place']) == found[0]['funnel'][3]['answer_place']
+
+
+def test_tables_fit_80_columns(run, config, capsys):
+  predict.predict(config, run[1])
+  lines = capsys.readouterr().out.splitlines()
+  assert max(map(len, lines)) <= 80 and sum('stage' in line for line in lines) == 9
+  assert any('8 of 10' in line for line in lines)
+
+
+def test_a_plain_network_without_its_data(config, run, tmp_path, capsys):
+  config.model.name, config.model.class_counts = 'convnext_mini', ()
+  workdir = make_run(config, tmp_path / 'plain')
+  config.data.name, config.data.path, config.model.num_classes = 'image_folder', '/nowhere', 0
+  config.predict.format = 'csv'
+  found = predict.predict(config, workdir)
+  told = capsys.readouterr()
+  assert [step['stage'] for step in found[0]['funnel']] == [4]
+  assert 'called by their numbers' in told.err and told.out.startswith('image,class1')
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    ({'images': ''}, r'--config\.predict\.images=FILES'),
+    ({'images': '/nowhere/*.jpg'}, 'leads to no file'),
+    ({'format': 'xml'}, r"predict\.format is 'xml': it must be one of table, jsonl, csv"),
+    ({'top': 0}, r'predict\.top must be 1 or more'),
+    ({'images': '{images}/4b.png'}, 'none of the 1 images could be read'),
+  ],
+)
+def test_wrong_input(run, config, options, message):
+  config.predict.update(options)
+  config.predict.images = config.predict.images.format(images=run[2])
+  with pytest.raises(Halt, match=message) as halted:
+    predict.predict(config, run[1])
+  assert halted.value.status == 2
