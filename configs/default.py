@@ -120,8 +120,8 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   recall.relative_to = 'all'  # or 'kept' (before the stage): which counts the table by class is made with
 
   config.sweep = sweep = ml_collections.ConfigDict()  # --mode=alpha_sweep
-  sweep.field = 'loss.alpha'  # the field of this config that takes the values
-  sweep.values = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)  # a run each
+  sweep.field = 'loss.alpha'  # the field of this config that takes other values
+  sweep.over = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)  # these, a run each
   sweep.seeds = 1  # runs of every value, with seed, seed + 1, ...
 
   config.predict = predict = ml_collections.ConfigDict()  # --mode=predict

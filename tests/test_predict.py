@@ -107,7 +107,7 @@ def test_lines_of_json(run, config, capsys):
   # What is told is what the network says of these very images.
   opened = open_run(config, workdir)
   arrays = chosen_images(opened, f'{images}/0.png,{images}/8.png', (), 'predict').arrays
-  logits, out = opened.apply(opened.variables, arrays)
+  logits, _ = opened.apply(opened.variables, arrays)
   for logit, line in zip(np.asarray(logits), (lines[0], lines[8]), strict=True):
     best = int(logit.argmax())
     assert line['classes'][0]['class'] == opened.class_names[best]

@@ -22,7 +22,7 @@ def alpha_sweep(config, workdir):
   finished runs, are written after each.
 
   Args:
-    config: the config of all runs; sweep.{field, values, seeds} say how they differ.
+    config: the config of all runs; sweep.{field, over, seeds} say how they differ.
     workdir: the folder.
 
   Returns:
@@ -40,7 +40,7 @@ def alpha_sweep(config, workdir):
   found: dict = {}
 
   def after(results):
-    found.update(collect(config.sweep.field, list(dict.fromkeys(config.sweep.values)), seeds, results))
+    found.update(collect(config.sweep.field, list(dict.fromkeys(config.sweep.over)), seeds, results))
     with failed_report(folder):
       figures.save_json(found, folder / 'sweep.json')
       figures.save(draw(found), folder / 'sweep')
@@ -58,11 +58,11 @@ def sweep_configs(config):
   Raises:
     ValueError: an unknown field, one that training does not read, a value of another type, no value.
   """
-  field, values = config.sweep.field, config.sweep.values
+  field, values = config.sweep.field, config.sweep.over
   if config.sweep.seeds < 1:
     raise ValueError(f'sweep.seeds must be 1 or more, but is {config.sweep.seeds}')
   if not isinstance(values, tuple) or not values:
-    raise ValueError(f'sweep.values is {values!r}: give the values of {field}, such as (0.1, 0.2)')
+    raise ValueError(f'sweep.over is {values!r}: give the values of {field}, such as (0.1, 0.2)')
   if field.startswith(run_folder.FREE_GROUPS) or field in run_folder.FREE_FIELDS:
     raise ValueError(f'sweep.field is {field!r}, which changes nothing about what a run learns')
   if field == 'seed' and config.sweep.seeds > 1:
@@ -109,7 +109,7 @@ def set_field(config, field, value):
   if kind is float and type(value) is int:
     value = float(value)
   if type(value) is not kind:
-    raise ValueError(f'sweep.values holds {value!r}, but {field} is of type {kind.__name__}')
+    raise ValueError(f'sweep.over holds {value!r}, but {field} is of type {kind.__name__}')
   node[last] = value
 
 

@@ -1,0 +1,95 @@
+"""The arms of the experiments, and the program on two tiny arms."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+from run_files import make_run
+
+from configs import digits
+from ctx_flax.training import loop, run_folder
+from experiments import __main__ as program
+from experiments import arms
+
+
+@pytest.mark.parametrize('data', arms.DATA)
+def test_arms_differ_in_what_they_say_only(data):
+  base = arms.base_config(data)
+  made = {name: arms.arm_config(name, base, (9, 7, 5)) for name in arms.ARMS}
+  n = base.model.num_classes
+  assert {name: config.model.name for name, config in made.items() if 'ctx' not in config.model.name} == {
+    'plain': 'convnext_mini',
+    'plain-wide': 'convnext_mini',
+  }
+  counts = {name: config.model.class_counts for name, config in made.items()}
+  assert counts['naive'] == (n, n, n) and counts['shares'] == counts['shares-warmup'] == ()
+  assert counts['reduction'] == counts['reduction-warmup'] == counts['rerank'] == (9, 7, 5)
+  assert {name for name, config in made.items() if config.train.class_counts_warmup} == {
+    'reduction-warmup',
+    'shares-warmup',
+  }
+  assert {name for name, config in made.items() if config.model.class_selection == 'rerank'} == {'rerank'}
+  for config in made.values():
+    config.model, config.train.class_counts_warmup = base.model, 0.0
+    assert config == base
+
+
+def test_a_plain_network_is_widened_to_the_parameters_of_the_contextual_one():
+  base = arms.base_config('glyphs')
+  size = lambda name: arms.parameters(
+    arms.setup.model_keywords(arms.arm_config(name, base), base.model.num_classes), base
+  )
+  plain, wide, contextual = size('plain'), size('plain-wide'), size('naive')
+  assert plain < 0.6 * contextual and abs(wide - contextual) < 0.03 * contextual
+  dims = np.array(arms.arm_config('plain-wide', base).model.dims)
+  ratios = dims / np.array(base.model.dims)
+  assert ratios.max() / ratios.min() < 1.1
+
+
+def test_program(tmp_path, monkeypatch, capsys):
+  small = {
+    'model.dims': (8, 16, 24, 32),
+    'model.depths': (1, 1, 1, 1),
+    'train.batch_size': 16,
+    'train.ema_decay': 0.0,
+    'train.eval_every': 0,
+    'eval.batch_size': 120,
+  }
+  monkeypatch.setitem(arms.DATA, 'digits', (digits, small))
+
+  def train(config, workdir):
+    if workdir.parent.name == 'naive':  # its recall curves are looked at
+      make_run(config, workdir, step=config.train.steps)
+    run_folder.claim(workdir, config)
+    plain = 'ctx' not in config.model.name
+    stages = {} if plain else {f'{kind}{s}': 0.1 * s for kind in ('accuracy', 'recall') for s in (2, 3, 4)}
+    return {'raw': {'accuracy': 0.25 + config.seed / 10, 'accuracy1': 0.0, 'accuracy4': 0.4} | stages}
+
+  monkeypatch.setattr(loop, 'train', train)
+  once = types.SimpleNamespace(run=lambda: None)
+  monkeypatch.setattr(program, 'compiled_step', lambda config, num_classes, b: once)
+  program.main(['digits', '--arms', 'plain', 'reduction', '--seeds=2', '--steps=1', f'--workdir={tmp_path}'])
+  evidence = json.loads((tmp_path / 'evidence.json').read_text())
+  naive = json.loads((tmp_path / 'naive/seed-0/analysis/recall_curves.json').read_text())
+  assert evidence['counts'] == naive['counts']['all']
+  assert list(evidence['arms']) == ['plain', 'reduction'] and evidence['steps'] == 1
+  for name, arm in evidence['arms'].items():
+    for seed in (0, 1):
+      folder = tmp_path / name / f'seed-{seed}'
+      assert json.loads((folder / 'config.json').read_text())['seed'] == seed
+      result = json.loads((folder / 'result.json').read_text())
+      assert arm['accuracy'][seed] == result['accuracy']
+    assert arm['seconds_per_step'] > 0
+  printed = capsys.readouterr().out
+  table = (tmp_path / 'evidence.md').read_text()
+  assert table in printed and table.count('\n| ') == 3  # a heading and two arms
+  row = table.splitlines()[-1].split(' | ')
+  assert row[1:5] == ['2', '30.0 ± 7.1', '0.0, 20.0, 30.0, 40.0', '20.0, 30.0, 40.0']
+  assert row[5] == f'{evidence["arms"]["reduction"]["parameters"]:,}'
+
+
+def test_wrong_seeds(capsys):
+  with pytest.raises(SystemExit):
+    program.parse(['digits', '--seeds=0'])
+  assert '--seeds must be 1 or more' in capsys.readouterr().err
