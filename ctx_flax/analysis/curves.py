@@ -1,0 +1,93 @@
+"""The curves of a run: what its metrics.jsonl holds, per stage."""
+
+import json
+import pathlib
+
+import numpy as np
+
+from ctx_flax.analysis import figures
+
+STAGES = 1, 2, 3, 4
+
+
+def read_metrics(workdir):
+  """The metrics of a run: {name: (steps (k,), values (k,))}, each of the lines that hold it.
+
+  A line that a killed run left unfinished is left out. {} where there is no metrics.jsonl.
+  """
+  path = pathlib.Path(workdir) / 'metrics.jsonl'
+  found: dict[str, list] = {}
+  for text in path.read_text(encoding='utf-8').splitlines() if path.exists() else ():
+    try:
+      line = json.loads(text)
+    except ValueError:
+      break
+    for name, value in line.items():
+      if name != 'step':
+        # null stands for a value that was not finite.
+        found.setdefault(name, []).append((line['step'], np.nan if value is None else value))
+  return {name: tuple(np.array(values, np.float64).T) for name, values in found.items()}
+
+
+def tested_weights(metrics):
+  """'EMA' or 'raw': whose test metrics there are, the averaged ones' first; '' for none."""
+  return next((w for w in ('EMA', 'raw') if f'test/{w}/accuracy' in metrics), '')
+
+
+def draw(metrics, title):
+  """A Figure of four panels: loss, accuracy and recall of the true class per stage, and the learning rate.
+
+  Lines are training batches, marks the test images.
+  """
+  figure, axes = figures.new_figure(2, 2, width=5.2, height=3.3)
+  panels = dict(zip(('loss', 'accuracy', 'recall', 'learning rate'), axes.flat, strict=True))
+  weights = tested_weights(metrics)
+  for kind, unit, factor in (
+    ('loss', 'cross-entropy (nats)', 1),
+    ('accuracy', '%', 100),
+    ('recall', '%', 100),
+  ):
+    panel = panels[kind]
+    for number, stage in enumerate(STAGES):
+      style = figures.series_style(number)
+      if f'train/{kind}{stage}' in metrics:
+        steps, values = metrics[f'train/{kind}{stage}']
+        panel.plot(steps, factor * values, **style | {'marker': ''}, label=f'stage {stage}')
+      if f'test/{weights}/{kind}{stage}' in metrics:
+        steps, values = metrics[f'test/{weights}/{kind}{stage}']
+        panel.plot(steps, factor * values, **style | {'linestyle': '', 'markersize': 6})
+    panel.set_ylabel(f'{kind}, {unit}' if factor == 1 else f'{kind} ({unit})')
+  panels['accuracy'].set_title(f'lines: training batches, marks: test images ({weights or "none"} weights)')
+  panels['recall'].set_title('images whose class the stage still considers')
+  if 'learning_rate' in metrics:
+    steps, values = metrics['learning_rate']
+    panels['learning rate'].plot(steps, values, **figures.series_style(0) | {'marker': ''})
+  panels['learning rate'].set_ylabel('learning rate')
+  for kind, panel in panels.items():
+    panel.set_xlabel('step')
+    if panel.get_legend_handles_labels()[1]:
+      panel.legend(frameon=False, fontsize='small')
+    elif kind == 'recall':
+      panel.text(0.5, 0.5, 'a plain network drops no class', ha='center', transform=panel.transAxes)
+  figure.suptitle(title)
+  return figure
+
+
+def draw_beside(runs):
+  """A Figure of {name: metrics} of runs: the last stage's loss and accuracy in training, and tested."""
+  figure, axes = figures.new_figure(1, 2, width=5.2, height=3.5)
+  for panel, kind, factor in zip(axes[0], ('loss', 'accuracy'), (1, 100), strict=True):
+    for number, (name, metrics) in enumerate(runs.items()):
+      style, weights = figures.series_style(number), tested_weights(metrics)
+      if f'train/{kind}4' in metrics:
+        steps, values = metrics[f'train/{kind}4']
+        panel.plot(steps, factor * values, **style | {'marker': ''}, label=name)
+      if f'test/{weights}/{kind}4' in metrics:
+        steps, values = metrics[f'test/{weights}/{kind}4']
+        panel.plot(steps, factor * values, **style | {'linestyle': '', 'markersize': 6})
+    panel.set_xlabel('step')
+    panel.set_ylabel('loss of the last stage (nats)' if kind == 'loss' else 'accuracy of the last stage (%)')
+    if runs:
+      panel.legend(frameon=False)
+  figure.suptitle('lines: training batches, marks: test images')
+  return figure

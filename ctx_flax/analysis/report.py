@@ -1,0 +1,198 @@
+"""One HTML file about a run: its config, curves, pictures, network and environment."""
+
+import dataclasses
+import importlib.metadata
+import io
+import json
+import platform
+
+import jax
+import numpy as np
+from PIL import Image
+
+from ctx_flax.analysis import curves, failures, figures, grad_cam, offsets, page, recall_curves
+from ctx_flax.analysis.funnel import funnel
+from ctx_flax.analysis.images import chosen_images
+from ctx_flax.analysis.predict import describe
+from ctx_flax.analysis.run import open_beside, open_run
+from ctx_flax.models.summary import summarise
+from ctx_flax.training import run_folder
+from ctx_flax.training.halt import bad_data, bad_input, failed_report
+
+PACKAGES = 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'grain', 'orbax-checkpoint'
+TOP = 3  # classes of a stage in the table of funnels
+
+
+def report(config, workdir):
+  """Runs every analysis that has a meaning for a run and writes analysis/report.html of them all.
+
+  The file needs nothing else and asks for nothing: pictures are in it, and a browser is told to load none.
+
+  Args:
+    config: the config of the run; report.{beside, images}, and the options of the other analyses.
+    workdir: its folder.
+
+  Returns:
+    The path of the file.
+
+  Raises:
+    Halt: the input is wrong (status 2), or the result could not be written (1).
+  """
+  with bad_input():
+    recall_curves.check_settings(config.recall)
+    if config.report.images < 1:
+      raise ValueError(f'report.images must be 1 or more, but is {config.report.images}')
+    run = open_run(config, workdir)
+    beside = None
+    if config.report.beside:
+      beside = open_beside(run, config.report.beside, 'report.beside')
+    run = dataclasses.replace(run, config=with_options(run))
+  with bad_data():
+    return write(run, beside)
+
+
+def with_options(run):
+  """The run's config, with the images that the report explains, spread over the test set's classes."""
+  config = run.config.copy_and_resolve_references()
+  chosen = np.linspace(0, len(run.source) - 1, min(config.report.images, len(run.source)))
+  indices = tuple(dict.fromkeys(int(i) for i in chosen))
+  config.grad_cam.update(images='', indices=indices, classes=(), plain=config.report.beside)
+  config.offsets.update(images='', indices=indices)
+  return config
+
+
+def write(run, beside=None):
+  """Computes and writes what `report` promises, of an open run; `beside` is a second one."""
+  contextual = run.model.contextual
+  metrics = curves.read_metrics(run.workdir)
+  sections = []
+  failed = failures.write(run)
+  found = {run.title: (run, failed)}
+  if beside is not None:
+    found[beside.title] = (beside, failures.decisions(beside))
+  sections.append(('summary', 'Summary', summary(found)))
+  path = run.folder / 'report.html'
+  with failed_report(path):
+    if metrics:
+      drawn = figures.save(curves.draw(metrics, run.title), run.folder / 'curves')
+      content = page.picture(drawn[0], 'Loss, accuracy, recall and learning rate while training')
+    else:
+      content = page.paragraph(f'There is no metrics.jsonl in {run.workdir}, so there are no curves.')
+    if beside is not None:
+      both = {one.title: curves.read_metrics(one.workdir) for one, _ in found.values()}
+      drawn = figures.save(curves.draw_beside(both), run.folder / 'curves_beside')
+      content += page.picture(drawn[0], f'{run.title} and {beside.title}')
+    sections.append(('curves', 'Training', content))
+    sections.append(('funnel', 'What the stages think', funnels(run)))
+    if contextual:
+      sections.append(('recall', 'How many classes to keep', pictures(recall_curves.write(run), CAPTIONS)))
+    sections.append(('cam', 'What the prediction rests on', pictures(grad_cam.write(run), CAPTIONS)))
+    if contextual:
+      sections.append(('offsets', 'Where the kernels sample', pictures(offsets.write(run), CAPTIONS)))
+    sections.append(('failures', 'Where it fails', pictures(failed, CAPTIONS)))
+    sections.append(('network', 'The network', network(run)))
+    sections.append(('config', 'Config', config_table(run.config)))
+    sections.append(('environment', 'Environment of this report', environment()))
+    intro = f'{run.config.model.name} on {run.config.data.name}, {run.weights} weights of step {run.step}'
+    run_folder.write_text(path, page.page(f'{run.workdir.resolve().name}', intro, sections))
+  print(f'{path}: {path.stat().st_size / 1e6:.1f} MB, needs nothing else', flush=True)
+  return path
+
+
+CAPTIONS = {
+  'recall_curves': 'Recall of the true class against the number of classes kept',
+  'grad_cam': 'Class activation maps of the true class and its strongest rival',
+  'grad_cam_curves': 'Deletion and insertion: is what the map marks what the network uses?',
+  'failures_gallery': 'The most confident mistakes',
+  'failures_confusions': 'The most frequent confusions',
+  'failures_stages': 'Accuracy by stage, and how many true classes are still considered',
+  'failures_calibration': 'Reliability of the confidence',
+  'offsets_points': 'The points that a kernel samples; larger is heavier',
+  'offsets_fields': 'Mean offset of the taps, stage by stage',
+  'offsets_contexts': 'The contexts of the test images, two principal components',
+  'offsets_kernel_deltas': 'The kernel deltas of the test images, two principal components',
+}
+
+
+def pictures(found, captions):
+  """The figures of an analysis: the 'files' of what it returned, each with its caption."""
+  return ''.join(
+    page.picture(path.with_name(f'{path.name}.png'), captions[name]) for name, path in found['files'].items()
+  )
+
+
+def summary(found):
+  """A table of runs: {title: (Run, what `failures.decisions` returned)}, a column each."""
+  rows: list[list] = []
+
+  def add(name, value):
+    rows.append([name, *(value(*one) for one in found.values())])
+
+  add('network', lambda run, _: run.config.model.name)
+  add('data', lambda run, _: f'{run.config.data.name}, {run.config.data.image_size} px')
+  add('classes', lambda run, _: f'{run.num_classes:,}')
+  add('class counts', lambda run, _: ', '.join(map(str, run.class_counts)) or 'no selection')
+  add('selection', lambda run, _: run.model.class_selection if run.model.contextual else '')
+  add('weights', lambda run, _: f'{run.weights}, step {run.step:,}')
+  add('test images', lambda _, f: f'{len(f["label"]):,}')
+  for stage in (1, 2, 3, 4):
+    add(f'accuracy of stage {stage}', lambda _, f, s=stage: _share(f, f'correct{s}'))
+  layers = {
+    title: summarise(run.model, (run.config.data.image_size,) * 2 + (3,)) for title, (run, _) in found.items()
+  }
+  rows.append(['parameters', *(f'{sum(x.parameters for x in of):,}' for of in layers.values())])
+  rows.append(['MACs of an image', *(f'{sum(x.macs for x in of) / 1e6:,.1f} M' for of in layers.values())])
+  return page.table(['', *found], rows)
+
+
+def _share(decided, name):
+  return f'{100 * np.mean(decided[name]):.2f} %' if name in decided else ''
+
+
+def funnels(run):
+  """A table of the explained images: what each stage thinks of them, and how many classes it leaves."""
+  images = chosen_images(run, '', run.config.grad_cam.indices, 'report')
+  _, out = run.apply(run.variables, images.arrays)
+  values = funnel(out, run.model.class_selection, min(TOP, run.num_classes))
+  rows = []
+  for i, pixels in enumerate(images.pixels):
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, 'PNG')
+    said = describe(
+      images.names[i], {n: np.asarray(v)[i].tolist() for n, v in values.items()}, run.class_names
+    )
+    truth = run.class_names[images.labels[i]]
+    cells: list = [page.image(png.getvalue(), truth, small=True), truth]
+    for step in said['funnel']:
+      best = ', '.join(f'{c["class"]} {100 * c["probability"]:.0f}%' for c in step['classes'])
+      kept = f'; keeps {step["kept"]}' if 'kept' in step else ''
+      place = f'; answer no. {step["answer_place"]}' if step['stage'] < 4 else ''
+      cells.append(best + place + kept)
+    rows.append(cells)
+  stages = [f'stage {step["stage"]}' for step in said['funnel']]
+  return page.table(['image', 'class', *stages], rows)
+
+
+def network(run):
+  """Parameters and multiply-accumulates, block by block."""
+  side = run.config.data.image_size
+  layers = summarise(run.model, (side, side, 3), depth=1)
+  rows = [
+    [x.path, x.kind, ' x '.join(map(str, x.shape)), x.parameters, round(x.macs / 1e6, 3)] for x in layers
+  ]
+  return page.table(['block', 'kind', 'output', 'parameters', 'million MACs'], rows)
+
+
+def config_table(config):
+  """Every field of the config."""
+  rows = [[name, json.dumps(value)] for name, value in run_folder.fields(config).items()]
+  return page.details(f'all {len(rows)} fields', page.table(['field', 'value'], rows))
+
+
+def environment():
+  """Versions and devices of the process that makes the report."""
+  device = jax.devices()[0]
+  rows = [['Python', platform.python_version()], ['system', f'{platform.system()} {platform.machine()}']]
+  rows += [['devices', f'{jax.device_count()} x {device.device_kind} ({device.platform})']]
+  rows += [[name, importlib.metadata.version(name)] for name in PACKAGES]
+  return page.table(['', ''], rows)
