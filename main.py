@@ -5,6 +5,7 @@ python main.py --config=configs/digits.py:plain --config.seed=1  a variant; any 
 python main.py --mode=evaluate --workdir=runs/digits             test a run; its config is in its folder
 python main.py --mode=check --config=configs/convnext_t.py       what a run would be, without training
 python main.py --mode=export --workdir=runs/digits               a folder that runs with jax and numpy alone
+python main.py --mode=report --workdir=runs/digits               what the run does, in one HTML file
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What every analysis starts from: runs, one beside another, test images, one pass over all of them, files."""
+"""What every analysis starts from: runs, one beside another, test images, one pass over them all, files."""
 
 import json
 

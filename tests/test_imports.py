@@ -46,6 +46,14 @@ ALLOWED = {
     'ctx_flax.data',
     'ctx_flax.training',
   },
+  'experiments': {
+    'experiments',
+    'benchmarks',
+    'configs',
+    'ctx_flax.models',
+    'ctx_flax.training',
+    'ctx_flax.analysis',
+  },
   'main': {'ctx_flax.training', 'configs'},
 }
 FILES = sorted(
@@ -54,6 +62,7 @@ FILES = sorted(
     *ROOT.glob('ctx_flax/*/*.py'),
     *ROOT.glob('configs/*.py'),
     *ROOT.glob('benchmarks/*.py'),
+    *ROOT.glob('experiments/*.py'),
     ROOT / 'main.py',
   ]
 )
@@ -81,7 +90,7 @@ def test_imports_go_one_way(path):
   ours = {
     room(name)
     for name in imported(path)
-    if name.split('.')[0] in ('ctx_flax', 'configs', 'benchmarks', 'main')
+    if name.split('.')[0] in ('ctx_flax', 'configs', 'benchmarks', 'experiments', 'main')
   }
   assert ours <= ALLOWED[own], f'{path} imports {sorted(ours - ALLOWED[own])}'
 
