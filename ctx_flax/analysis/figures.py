@@ -51,6 +51,7 @@ def show_image(axes, pixels, title=''):
   axes.imshow(pixels, interpolation='nearest')
   axes.set_xticks([])
   axes.set_yticks([])
+  axes.spines[:].set_visible(False)
   axes.set_title(title)
 
 

@@ -122,7 +122,8 @@ def curves(ranks, labels, target):
   own = [np.take_along_axis(r, labels[:, None].astype(np.int64), 1)[:, 0] for r in ranks]
   every = {stage: _recall(r, n) for stage, r in zip(STAGES, own, strict=True)}
   needed = [smallest(every[stage], target) for stage in STAGES]
-  within, chosen, size = {}, [], n
+  within, size = {}, n
+  chosen: list[int] = []
   for stage in STAGES:
     histogram = np.zeros(size, np.int64)
     for rows in _chunks(len(labels)):

@@ -1,0 +1,87 @@
+"""The figures of ctx_flax.analysis.failures."""
+
+import math
+
+import matplotlib
+import numpy as np
+
+from ctx_flax.analysis import figures
+
+COLUMNS = 6  # of the gallery
+LONGEST = 22  # letters of a class name in a caption
+
+
+def short(name):
+  """A class name for a caption: cut where it is long, and taken as it stands (no mathematics)."""
+  name = name if len(name) <= LONGEST else name[: LONGEST - 1] + '…'
+  return name.replace('$', r'\$')
+
+
+def gallery(pixels, table, title):
+  """A Figure of mistakes, an image each with what it is and what it was taken for.
+
+  Args:
+    pixels: uint8 (m, s, s, 3).
+    table: what `failures.mistake_table` returned.
+    title: of the run.
+  """
+  columns = min(COLUMNS, max(len(pixels), 1))
+  rows = max(math.ceil(len(pixels) / columns), 1)
+  figure, axes = figures.new_figure(rows, columns, width=max(2.1, 4.2 / columns), height=2.7)
+  for panel in axes.flat:
+    panel.set_axis_off()
+  for i, panel in zip(range(len(pixels)), axes.flat, strict=False):
+    panel.set_axis_on()
+    dropped = table['dropped_at_stage'][i]
+    lines = [
+      f'{short(table["predicted"][i])} ({100 * table["probability"][i]:.0f} %)',
+      f'is {short(table["true"][i])} ({100 * table["true_probability"][i]:.0f} %)',
+      f'dropped before stage {dropped}' if dropped != '-' else 'considered to the end',
+    ]
+    figures.show_image(panel, pixels[i])
+    panel.set_title('\n'.join(lines), fontsize=8)
+  if not len(pixels):
+    axes[0, 0].text(0.5, 0.5, 'no mistakes', ha='center', va='center', transform=axes[0, 0].transAxes)
+  figure.suptitle(f'Most confident mistakes: {short(title)}' if len(pixels) else f'{short(title)}')
+  return figure
+
+
+def confusion_bars(pairs, class_names, title):
+  """A Figure of what `failures.confusions` returned, the most frequent one at the top."""
+  figure, axes = figures.new_figure(width=7, height=1.2 + 0.3 * max(len(pairs), 1))
+  panel = axes[0, 0]
+  names = [f'{short(class_names[p["true"]])}  →  {short(class_names[p["predicted"]])}' for p in pairs]
+  places = np.arange(len(pairs))[::-1]
+  bars = panel.barh(places, [p['images'] for p in pairs], color=figures.COLOURS[6], edgecolor='black')
+  panel.bar_label(bars, [f'{100 * p["share"]:.0f} % of the class' for p in pairs], padding=3, fontsize=8)
+  panel.set_yticks(places, names)
+  panel.set_xlabel('test images')
+  panel.set_xlim(0, 1.25 * max([p['images'] for p in pairs], default=1))
+  panel.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+  panel.set_title(f'Most frequent confusions (true → predicted), {short(title)}')
+  if not pairs:
+    panel.text(0.5, 0.5, 'no mistakes', ha='center', va='center', transform=panel.transAxes)
+  return figure
+
+
+def stage_bars(stages, title):
+  """A Figure of accuracy and recall by stage; `stages` is what `failures.by_stage` returned."""
+  figure, axes = figures.new_figure(width=5.5, height=3.6)
+  panel = axes[0, 0]
+  series = {
+    'accuracy: its best class is the true one': (stages['accuracy'], figures.COLOURS[1], '', -0.2),
+    'recall: the true class is still considered': (stages['recall'], figures.COLOURS[5], '//', 0.2),
+  }
+  for label, (values, colour, hatch, offset) in series.items():
+    if values:
+      places = [s + (offset if stages['recall'] else 0) for s in values]
+      heights = [100 * v for v in values.values()]
+      bars = panel.bar(places, heights, 0.38, color=colour, hatch=hatch, edgecolor='black', label=label)
+      panel.bar_label(bars, [f'{h:.1f}' for h in heights], fontsize=8)
+  panel.set_xticks(list(stages['accuracy']), [f'stage {s}' for s in stages['accuracy']])
+  panel.set_ylabel('test images (%)')
+  panel.set_ylim(0, 125)
+  panel.set_yticks(range(0, 101, 20))
+  panel.legend(frameon=False, fontsize='small', loc='upper left')
+  panel.set_title(f'Accuracy by stage, {short(title)}')
+  return figure

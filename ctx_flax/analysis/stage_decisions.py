@@ -1,0 +1,45 @@
+"""What an image's outputs come down to: who decided what, how surely, and where the true class was lost."""
+
+import jax
+import jax.numpy as jnp
+
+from ctx_flax.training import losses
+
+SELECTED = 2, 3, 4  # stages before which classes are selected
+
+
+def decide(out, labels, selection):
+  """The decisions of a network about images, traced by jax.
+
+  Args:
+    out: the second output of a network; a plain one has stage 4 only.
+    labels: int (b,).
+    selection: its class_selection.
+
+  Returns:
+    {name: (b,)}:
+      'predicted': int, the best class of the last stage among those that it decides between;
+      'confidence', 'true_probability': float32, softmax of the final logits at that class and at the label; 0
+        for a label that was dropped;
+      'correct1'..'correct4': bool, the best class of the stage is the label, as far as there are such stages;
+      'kept2'..'kept4': bool, the label is among the classes considered at the stage;
+      'dropped': int, the first stage that did not consider the label any more, 0 for none.
+  """
+  found = {}
+  dropped = jnp.zeros(labels.shape, jnp.int32)
+  at_label = lambda x: jnp.take_along_axis(x, labels[:, None], axis=1)[:, 0]
+  for stage in losses.stages(out):
+    scores, alive = losses.stage_scores(out, stage, selection)
+    logits = jnp.where(alive, scores, -jnp.inf)
+    found[f'correct{stage}'] = logits.argmax(-1) == labels
+    if stage in SELECTED and 'scores1' in out:
+      kept = at_label(out[f'considered{stage}'])
+      found[f'kept{stage}'] = kept
+      dropped = jnp.where((dropped == 0) & ~kept, stage, dropped)
+  probabilities = jax.nn.softmax(logits)
+  found['predicted'] = logits.argmax(-1)
+  found['confidence'] = probabilities.max(-1)
+  found['true_probability'] = at_label(probabilities)
+  # A network that reranks considers a class again that an earlier stage had left out.
+  found['dropped'] = dropped
+  return found
