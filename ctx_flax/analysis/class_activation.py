@@ -1,0 +1,109 @@
+"""Class activation maps: which positions of a stage's features a class's score rests on.
+
+Axes: b images, h w positions of the stage, c channels. A are the features, g the gradient of the score S of
+the class with respect to them.
+  Grad-CAM (https://arxiv.org/abs/1610.02391):  relu(sum_c mean_hw(g) A)
+  HiResCAM (https://arxiv.org/abs/2011.08891):  relu(sum_c g A)
+  Grad-CAM++ (https://arxiv.org/abs/1710.11063), with exp(S) as the score: relu(sum_c w A) with
+    w = sum_hw(a relu(g)) and a = g^2 / (2 g^2 + sum_hw(A) g^3); the factor exp(S) of a whole map is left out.
+HiResCAM is zero at stages 1-3 of a ConvNeXt: the LayerNorm that follows does not see by how much all channels
+of a position are multiplied, so that there g is at right angles to A.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+METHODS = 'grad_cam', 'hirescam', 'grad_cam++'
+ROUNDING = 1e-5  # of the sum of the sizes of what is added up: less is not told from zero
+LEAST = 4  # side of a map that is worth looking at
+
+
+def class_activation_map(model, variables, images, classes, stage=4, method='grad_cam'):
+  """Maps of one class per image, from the network's named intermediates; may be jitted.
+
+  The score is that of the last stage, which is finite for classes that a selection has dropped too. No
+  gradient passes through the selections: the classes that were chosen stay what they are.
+
+  Args:
+    model: a network of ctx_flax.models, contextual or plain.
+    variables: its variables.
+    images: (b, s, s, 3), normalised.
+    classes: int (b,).
+    stage: 1 to 4, whose features are weighted.
+    method: of METHODS.
+
+  Returns:
+    (maps float32 (b, h, w), 0 or more, not normalised; scores float32 (b,)).
+
+  Raises:
+    ValueError: an unknown method or stage.
+  """
+  check(stage, method)
+  name = f'stage{stage}'
+  found = jax.eval_shape(lambda: model.apply(variables, images, train=False)[1][name])
+  zeros = jnp.zeros(found.shape, found.dtype)
+
+  def total(extra):
+    _, out = model.apply(variables, images, train=False, add={name: extra})
+    scores = out['scores4'].astype(jnp.float32)
+    picked = jnp.take_along_axis(scores, classes[:, None], axis=1)[:, 0]
+    # Images do not see one another: the gradient of the sum is that of each score.
+    return picked.sum(), (picked, out[name])
+
+  gradients, (scores, features) = jax.grad(total, has_aux=True)(zeros)
+  return weigh(features.astype(jnp.float32), gradients.astype(jnp.float32), method), scores
+
+
+def weigh(features, gradients, method):
+  """Features and gradients (b, h, w, c) -> maps (b, h, w)."""
+  if method == 'hirescam':
+    weights = gradients
+  elif method == 'grad_cam':
+    weights = gradients.mean((1, 2), keepdims=True)
+  else:
+    squares = gradients**2
+    below = 2 * squares + features.sum((1, 2), keepdims=True) * gradients**3
+    shares = jnp.where(below == 0, 0.0, squares / jnp.where(below == 0, 1.0, below))
+    weights = (shares * jax.nn.relu(gradients)).sum((1, 2), keepdims=True)
+  terms = weights * features
+  total = terms.sum(-1)
+  return jnp.where(total > ROUNDING * jnp.abs(terms).sum(-1), total, 0.0)
+
+
+def check(stage, method):
+  """Raises ValueError for an unknown stage or method."""
+  if stage not in (1, 2, 3, 4):
+    raise ValueError(f'grad_cam.stage is {stage!r}: it must be 1, 2, 3 or 4, or 0 for the last with a map')
+  if method not in METHODS:
+    raise ValueError(f'grad_cam.method is {method!r}: it must be one of {", ".join(METHODS)}')
+
+
+def last_stage_with_a_map(run):
+  """The last stage whose map has at least LEAST positions a side; 1 where none has."""
+  side = run.config.data.image_size
+  images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+  _, out = jax.eval_shape(run.apply, run.variables, images)
+  stages = [s for s in (1, 2, 3, 4) if min(out[f'stage{s}'].shape[1:3]) >= LEAST]
+  return max(stages, default=1)
+
+
+def normalised(maps):
+  """Each map (..., h, w) over its largest value, in 0..1; a map of zeros stays one."""
+  maps = np.asarray(maps, np.float32)
+  largest = maps.max((-2, -1), keepdims=True)
+  return np.where(largest > 0, maps / np.where(largest > 0, largest, 1), 0)
+
+
+def state(a_map):
+  """What is to be said about a map (h, w): 'zero', 'constant', or '' for one that says something."""
+  a_map = np.asarray(a_map)
+  if not (a_map > 0).any():
+    return 'zero'
+  return 'constant' if np.ptp(a_map) <= 1e-6 * a_map.max() else ''
+
+
+def upsample(maps, side):
+  """Maps (m, h, w) -> (m, side, side), bilinear between pixel centres, the edge's value beyond them."""
+  maps = jnp.asarray(maps, jnp.float32)
+  return np.asarray(jax.image.resize(maps, (len(maps), side, side), 'linear', antialias=False))

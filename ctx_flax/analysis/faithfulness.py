@@ -1,0 +1,63 @@
+"""Are the positions that a map marks those that the network uses? Deletion and insertion.
+
+Deletion removes the most salient pixels first: the probability of the class should fall fast. Insertion
+restores the most salient pixels first in a blurred image: it should rise fast. The areas below both curves
+say it in one number, and mean nothing without those of a random order beside them.
+Source: Petsiuk et al., RISE, https://arxiv.org/abs/1806.07421.
+"""
+
+import numpy as np
+
+ORDERS = 5  # random ones that are averaged
+BLUR = 1 / 8  # standard deviation of the blur, of the image's side
+KINDS = 'deletion', 'insertion'
+
+
+def deletion_insertion(probability, image, saliency, steps, rng):
+  """The curves of one image and one map.
+
+  Args:
+    probability: function of images (steps + 1, s, s, 3) -> probability of the class in each, (steps + 1,).
+    image: float (s, s, 3), normalised: 0 is the data's mean, which stands for a removed pixel.
+    saliency: float (s, s); equal values in the order of the pixels.
+    steps: how many equal parts of the pixels are removed or restored one after the other.
+    rng: a np.random.Generator, of the random orders.
+
+  Returns:
+    {'deletion': {'map': (steps + 1,), 'random': the mean over ORDERS orders}, 'insertion': the same}: the
+    probability when the shares 0, 1 / steps, ..., 1 of the pixels are removed or restored.
+  """
+  order = np.argsort(-saliency.ravel(), kind='stable')
+  orders = [order] + [rng.permutation(saliency.size) for _ in range(ORDERS)]
+  start = {'deletion': image, 'insertion': blurred(image)}
+  end = {'deletion': np.zeros_like(image), 'insertion': image}
+  found = {}
+  for kind in KINDS:
+    curves = []
+    for order in orders:
+      place = np.empty(order.size, np.int64)
+      place[order] = np.arange(order.size)
+      changed = place.reshape(saliency.shape)[None] < thresholds(saliency.size, steps)[:, None, None]
+      images = np.where(changed[..., None], end[kind][None], start[kind][None])
+      curves.append(np.asarray(probability(images.astype(np.float32))))
+    found[kind] = {'map': curves[0], 'random': np.mean(curves[1:], axis=0)}
+  return found
+
+
+def thresholds(pixels, steps):
+  """How many pixels are changed at each of the steps + 1 points."""
+  return np.rint(np.arange(steps + 1) * pixels / steps).astype(np.int64)
+
+
+def area(curve):
+  """The area below a curve over the share 0..1 of the pixels, by trapezoids."""
+  return float(np.trapezoid(curve, dx=1 / (len(curve) - 1)))
+
+
+def blurred(image):
+  """An image (s, s, 3) without its details."""
+  import cv2
+
+  return cv2.GaussianBlur(
+    np.asarray(image, np.float32), (0, 0), BLUR * image.shape[0], borderType=cv2.BORDER_REFLECT_101
+  )
