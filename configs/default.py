@@ -147,7 +147,7 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   config.offsets = offsets = ml_collections.ConfigDict()  # --mode=offsets
   offsets.images = ''  # as predict.images; '' = test images
   offsets.indices = (0, 1, 2, 3)  # which of the test images, by number
-  offsets.block = ''  # contextual block, 'stage.block' such as '3.0'; '' = the last one
+  offsets.block = ''  # contextual block, 'stage.block' such as '3.0'; '' = the last with 4 x 4 positions
   offsets.position = ()  # (y, x) of the kernel, as fractions of the image's sides; () = the centre
   offsets.sample = 500  # test images in the maps of contexts and kernel deltas
 

@@ -30,6 +30,7 @@ ALLOWED = {
     'ctx_flax.downstream',
   },
   'ctx_flax.analysis': {
+    'ctx_flax.ops',
     'ctx_flax.layers',
     'ctx_flax.models',
     'ctx_flax.data',

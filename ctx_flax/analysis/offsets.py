@@ -1,0 +1,177 @@
+"""Where the kernels of a contextual network sample, and how contexts and kernels differ between images."""
+
+import jax.numpy as jnp
+import numpy as np
+import rich
+import rich.table
+
+from ctx_flax.analysis import figures, offset_figures
+from ctx_flax.analysis.all_images import over_images
+from ctx_flax.analysis.images import chosen_images
+from ctx_flax.analysis.principal_components import distances_by_class, principal_components
+from ctx_flax.analysis.run import open_run
+from ctx_flax.analysis.sampling_points import blocks_of, mean_offsets, position_of, sampling_of
+from ctx_flax.training.halt import bad_data, bad_input, failed_report
+
+STAGES = 2, 3, 4
+LEAST = 4  # positions a side of a map that is worth looking at
+
+
+def offsets(config, workdir):
+  """Writes offsets.{json,npz} and figures of points, fields, contexts and kernel deltas of a contextual run.
+
+  Args:
+    config: its config; offsets.{images, indices, block, position, sample}.
+    workdir: its folder.
+
+  Returns:
+    What `write` returns.
+
+  Raises:
+    Halt: the input is wrong or the network plain (status 2); the result could not be written (1).
+  """
+  with bad_input():
+    check_settings(config.offsets)
+    run = open_run(config, workdir)
+    if not run.model.contextual:
+      raise ValueError(f'{workdir} is a run of {config.model.name}: a plain network has no offsets')
+    images = chosen_images(run, config.offsets.images, config.offsets.indices, 'offsets')
+    chosen_block(run, images)
+  with bad_data():
+    return write(run, images)
+
+
+def check_settings(options):
+  """Raises ValueError for a field of config.offsets that has no meaning."""
+  position = options.position
+  if position and (len(position) != 2 or not all(0 <= value <= 1 for value in position)):
+    raise ValueError(f'offsets.position is {position!r}: it must be (y, x), fractions 0..1 of the sides')
+  if options.sample < 2:
+    raise ValueError(f'offsets.sample must be 2 or more, but is {options.sample}')
+
+
+def chosen_block(run, images):
+  """(out of the images, the block that offsets.block names); ValueError for an unknown one."""
+  _, out = run.apply(run.variables, images.arrays)
+  known = blocks_of(out)
+  large = [name for name in known if min(out['offsets'][name].shape[1:3]) >= LEAST]
+  block = run.config.offsets.block or (large[-1] if large else known[0])
+  if block not in known:
+    raise ValueError(f'offsets.block is {block!r}: the contextual blocks are {", ".join(known)}')
+  return out, block
+
+
+def write(run, images=None):
+  """Computes, draws, writes and prints what `offsets` promises, of an open contextual run.
+
+  Returns:
+    {'sampling': a Sampling of the chosen block and images, 'fields': {stage: mean offsets (b, u, v, 2) in
+    image pixels}, 'blocks': {block: numbers}, 'contexts': {stage: {'coordinates' (m, 2), 'shares' (2,)}},
+    'kernel_deltas': the same with the distances, 'labels': (m,), 'files': {name: path without suffix}}.
+  """
+  options, side = run.config.offsets, run.config.data.image_size
+  if images is None:
+    images = chosen_images(run, options.images, options.indices, 'offsets')
+  out, block = chosen_block(run, images)
+  samplings = {name: sampling_of(run.model, out, name, side) for name in blocks_of(out)}
+  sampling = samplings[block]
+  position = position_of(options.position or (0.5, 0.5), sampling)
+  # The first contextual block of a stage stands for it: each has offsets of its own.
+  first = {stage: next(name for name in samplings if name[0] == str(stage)) for stage in STAGES}
+  fields = {stage: mean_offsets(samplings[name]) for stage, name in first.items()}
+  sample = sample_of(run, block)
+  contexts = {stage: components(sample[f'context{stage}']) for stage in STAGES}
+  kernels = components(sample['kernel_delta'])
+  kernels |= distances_by_class(sample['kernel_delta'], sample['label'], sample['considered'])
+  blocks = {name: numbers_of(one) for name, one in samplings.items()}
+  names = run.class_names
+  drawn = {
+    'offsets_points': offset_figures.points(images, sampling, position, names, run.model.mask_gain),
+    'offsets_fields': offset_figures.fields(images, fields, first, samplings, names),
+    'offsets_contexts': offset_figures.contexts(contexts, sample['label'], names),
+    'offsets_kernel_deltas': offset_figures.kernel_deltas(kernels, sample['label'], names, block),
+  }
+  files = {name: run.folder / name for name in drawn}
+  path = run.folder / 'offsets'
+  with failed_report(path):
+    for name, figure in drawn.items():
+      figures.save(figure, files[name])
+    numbers = {
+      'run': run.title,
+      'block': block,
+      'position': position,
+      'images': images.names,
+      'blocks': blocks,
+      'contexts': {stage: one['shares'] for stage, one in contexts.items()},
+      'kernel_deltas': {name: value for name, value in kernels.items() if name != 'coordinates'},
+      'sample': len(sample['label']),
+    }
+    figures.save_json(numbers, path.with_suffix('.json'))
+    arrays = {f'field{stage}': value for stage, value in fields.items()}
+    arrays |= {f'context{stage}': one['coordinates'] for stage, one in contexts.items()}
+    np.savez(
+      path.with_suffix('.npz'),
+      points=sampling.points,
+      regular=sampling.regular,
+      mask=sampling.mask,
+      kernel_delta=kernels['coordinates'],
+      label=sample['label'],
+      **arrays,
+    )
+  _print(blocks, kernels, block)
+  print(f'{path}.json, .npz, {path}_*.png, .svg', flush=True)
+  return {
+    'sampling': sampling,
+    'fields': fields,
+    'blocks': blocks,
+    'contexts': contexts,
+    'kernel_deltas': kernels,
+    'labels': sample['label'],
+    'files': files,
+  }
+
+
+def sample_of(run, block):
+  """Contexts, kernel deltas of a block and the classes its stage considers, of the first test images."""
+  stage = int(block.split('.')[0])
+
+  def taken(out, _):
+    delta = out['kernel_delta'][block]
+    found = {f'context{s}': out[f'context{s}'] for s in STAGES}
+    found |= {'kernel_delta': delta.reshape(len(delta), -1), 'considered': out[f'considered{stage}']}
+    return {
+      name: value if value.dtype == bool else value.astype(jnp.float32) for name, value in found.items()
+    }
+
+  return over_images(run, taken, 'contexts', limit=run.config.offsets.sample)
+
+
+def components(vectors):
+  """{'coordinates' (m, 2), 'shares' (2,)} of `principal_components`."""
+  coordinates, shares = principal_components(vectors)
+  return {'coordinates': coordinates, 'shares': shares}
+
+
+def numbers_of(sampling):
+  """What a block does on the average: in pixels of its input, of the image, and the mask."""
+  length = np.linalg.norm(sampling.points - sampling.regular[None], axis=-1)
+  return {
+    'mean_offset_input_pixels': float(length.mean() / sampling.scale),
+    'mean_offset_image_pixels': float(length.mean()),
+    'largest_offset_image_pixels': float(length.max()),
+    'mean_mask': float(sampling.mask.mean()),
+    'mask_deviation': float(sampling.mask.std()),
+  }
+
+
+def _print(blocks, kernels, block):
+  table = rich.table.Table(title='Offsets of the chosen images')
+  for column in ('block', 'mean, input px', 'mean, image px', 'largest, image px', 'mean mask'):
+    table.add_column(column, justify='right')
+  for name, numbers in blocks.items():
+    values = [
+      numbers[f'{what}_pixels'] for what in ('mean_offset_input', 'mean_offset_image', 'largest_offset_image')
+    ]
+    table.add_row(name, *(f'{value:.2f}' for value in values), f'{numbers["mean_mask"]:.3f}')
+  rich.print(table)
+  print(f'kernel deltas of block {block}: {offset_figures.distances_in_words(kernels)}')

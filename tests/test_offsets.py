@@ -1,0 +1,201 @@
+"""Where kernels sample: points in image pixels, mean fields, figures, and the mode from end to end."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from run_files import make_run
+from test_loop import tiny_config
+
+from ctx_flax.analysis import offset_figures, offsets
+from ctx_flax.analysis.images import Images
+from ctx_flax.analysis.sampling_points import mean_offsets, position_of, sample, sampling_of
+from ctx_flax.models import create_model
+from ctx_flax.ops import contextual_depthwise_conv
+from ctx_flax.training.halt import Halt
+
+
+def test_points_by_hand():
+  """A 3x3 kernel on a map of 4 pixels of an image of 16: a pixel is 4 wide, the first centre at 1.5."""
+  shifts = np.zeros((1, 4, 4, 9, 2), np.float32)
+  shifts[0, 1, 2, 5] = (0.5, -0.25)  # tap 5 is the right one of the middle row
+  found = sample(shifts, np.ones((1, 4, 4, 9), np.float32), input_side=4, side=16)
+  assert found.scale == 4
+  np.testing.assert_allclose(found.regular[0, 0, 4], [1.5, 1.5])
+  np.testing.assert_allclose(found.regular[0, 0, 0], [-2.5, -2.5])  # beyond the edge
+  np.testing.assert_allclose(found.regular[1, 2, 5], [5.5, 13.5])
+  np.testing.assert_allclose(found.points[0, 1, 2, 5], [7.5, 12.5])
+  others = np.ones(shifts.shape[:4], bool)
+  others[0, 1, 2, 5] = False
+  np.testing.assert_array_equal(found.points[others], found.regular[None][others])
+
+
+def test_a_stride_of_two():
+  found = sample(np.zeros((1, 2, 2, 9, 2), np.float32), np.ones((1, 2, 2, 9)), input_side=4, side=16)
+  # Position 1 looks at input pixel 2, in the image at 2.5 * 4 - 0.5.
+  np.testing.assert_allclose(found.regular[:, :, 4], [[[1.5, 1.5], [1.5, 9.5]], [[9.5, 1.5], [9.5, 9.5]]])
+
+
+def test_the_operation_reads_at_these_points():
+  """What the convolution reads of an image whose values are its coordinates, with one tap of weight 1."""
+  side, rng = 12, np.random.default_rng(0)
+  shifts = rng.uniform(-1, 1, (1, side, side, 9, 2)).astype(np.float32)
+  mask = np.ones((1, side, side, 9), np.float32)
+  y, x = np.meshgrid(np.arange(side), np.arange(side), indexing='ij')
+  ramps = np.stack([y, x], -1)[None].astype(np.float32)
+  found = sample(shifts, mask, input_side=side, side=side)
+  for tap in (0, 5):
+    kernel = np.zeros((3, 3, 1, 2), np.float32)
+    kernel[tap // 3, tap % 3] = 1
+    read = contextual_depthwise_conv(ramps, kernel, jnp.zeros((1, 3, 3, 2)), shifts, mask, padding=1)
+    inner = slice(2, -2)  # nearer to the edge zeros are read
+    np.testing.assert_allclose(read[0, inner, inner], found.points[0, inner, inner, tap], atol=1e-4)
+
+
+def test_mean_offsets_are_weighted():
+  shifts = np.zeros((1, 1, 1, 9, 2), np.float32)
+  shifts[..., 0, :], shifts[..., 1, :] = (1, 0), (0, 2)
+  mask = np.zeros((1, 1, 1, 9), np.float32)
+  mask[..., 0], mask[..., 1] = 0.75, 0.25
+  found = mean_offsets(sample(shifts, mask, input_side=1, side=8))
+  np.testing.assert_allclose(found, [[[[0.75 * 8, 0.5 * 8]]]])
+  mask[:] = 0
+  assert np.isfinite(mean_offsets(sample(shifts, mask, input_side=1, side=8))).all()
+
+
+@pytest.mark.parametrize('fractions, place', [((0.5, 0.5), (2, 2)), ((0, 0.99), (0, 3)), ((1, 1), (3, 3))])
+def test_positions(fractions, place):
+  sampling = sample(np.zeros((1, 4, 4, 9, 2)), np.ones((1, 4, 4, 9)), 4, 32)
+  assert position_of(fractions, sampling) == place
+
+
+def test_a_resnet_with_strides():
+  model = create_model('ctx_resnet_mini', num_classes=6)
+  images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+  shapes = jax.eval_shape(lambda i: model.init_with_output(jax.random.key(0), i, train=False)[0][1], images)
+  out = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
+  for block in out['offsets']:
+    found = sampling_of(model, out, block, 64)
+    u = found.regular.shape[0]
+    spacing = found.regular[1, 0, 4, 0] - found.regular[0, 0, 4, 0] if u > 1 else 64
+    assert spacing == 64 / u
+    # A block with a stride reads a finer map than it makes.
+    assert found.scale == spacing / (2 if block.endswith('.0') else 1), block
+
+
+def images_of(m, side=8):
+  pixels = np.zeros((m, side, side, 3))
+  return Images(pixels.astype('f'), pixels.astype(np.uint8), np.arange(m), tuple('abcdef'[:m]))
+
+
+def test_figure_of_points():
+  rng = np.random.default_rng(0)
+  shifts = rng.normal(size=(2, 2, 2, 9, 2)).astype('f')
+  mask = rng.random((2, 2, 2, 9)).astype('f')
+  sampling = sample(shifts, mask, 2, 8, '3.0')
+  figure = offset_figures.points(images_of(2), sampling, (1, 0), ('cat', 'dog'), mask_gain=2.0)
+  for i, axes in enumerate(figure.axes[:2]):
+    (discs,) = axes.collections
+    np.testing.assert_allclose(discs.get_offsets(), sampling.points[i, 1, 0][:, ::-1])  # x, y
+    np.testing.assert_allclose(discs.get_sizes(), offset_figures.AREA * mask[i, 1, 0] / 2)
+    np.testing.assert_allclose(discs.get_array(), mask[i, 1, 0])
+    assert axes.get_title().startswith(('cat', 'dog')[i])
+    low, high = axes.get_xlim()
+    assert low <= sampling.points[i, 1, 0].min() and high >= sampling.points[i, 1, 0].max()
+    assert axes.get_ylim() == (high, low)  # rows go down, as in the image
+  assert 'mask weight' in figure.axes[-1].get_ylabel() and '3.0' in figure.get_suptitle()
+
+
+def test_figure_of_fields():
+  sampling = sample(np.zeros((1, 4, 4, 9, 2), 'f'), np.ones((1, 4, 4, 9), 'f'), 4, 8, '2.0')
+  one = sample(np.zeros((1, 1, 1, 9, 2), 'f'), np.ones((1, 1, 1, 9), 'f'), 1, 8, '4.0')
+  field = np.zeros((1, 4, 4, 2))
+  field[0, 1, 2] = (3, -4)
+  found = {2: field, 4: np.zeros((1, 1, 1, 2))}
+  figure = offset_figures.fields(
+    images_of(1), found, {2: '2.0', 4: '4.0'}, {'2.0': sampling, '4.0': one}, ('cat',)
+  )
+  arrows, nothing = (axes.collections[0] for axes in figure.axes)
+  np.testing.assert_allclose(arrows.U.reshape(4, 4)[1, 2], -4)
+  np.testing.assert_allclose(arrows.V.reshape(4, 4)[1, 2], 3)
+  np.testing.assert_allclose(arrows.get_offsets().reshape(4, 4, 2)[1, 2], [4.5, 2.5])
+  # The longest is 5 px and drawn as 0.9 of the 2 px between positions.
+  assert 'longest 5 px, drawn 0.36 times' in figure.axes[0].get_title()
+  assert nothing.N == 1 and nothing.U == 0
+  figure.canvas.draw()
+
+
+def test_classes_that_are_shown():
+  labels = np.array([5, 5, 5, 2, 2, 7, *range(10, 20)])
+  assert offset_figures.shown_classes(labels) == [5, 2, 7, 10, 11, 12, 13]
+  found = {'coordinates': np.arange(32.0).reshape(16, 2), 'shares': np.array([0.75, 0.25])}
+  figure = offset_figures.contexts({2: found}, labels, [f'c{i}' for i in range(20)])
+  (axes,) = figure.axes
+  assert '75 %' in axes.get_xlabel() and axes.get_title() == 'context of stage 2'
+  rest, first = axes.collections[:2]
+  assert len(rest.get_offsets()) == 6 and rest.get_label() == 'other classes'
+  np.testing.assert_allclose(first.get_offsets(), found['coordinates'][labels == 5])
+  (legend,) = figure.legends
+  assert [text.get_text() for text in legend.get_texts()][:3] == ['other classes', 'c5', 'c2']
+
+
+def test_contexts_that_are_all_the_same():
+  same = {'coordinates': np.zeros((4, 2)), 'shares': np.zeros(2)}
+  labels = np.array([0, 1, 2, 3])
+  figure = offset_figures.contexts({2: same, 3: same}, labels, 'abcd')
+  assert [text.get_text() for axes in figure.axes for text in axes.texts] == ['the same for all images'] * 2
+  figure.canvas.draw()
+  assert offset_figures.distances_in_words(same) == 'the same for all images'
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  config = tiny_config()
+  config.offsets.update(indices=(3, 4), sample=130)
+  return config, make_run(config, tmp_path_factory.mktemp('offsets') / 'run')
+
+
+def test_a_run(run, capsys):
+  config, workdir = run
+  found = offsets.offsets(config, workdir)
+  names = {f'offsets_{name}' for name in ('points', 'fields', 'contexts', 'kernel_deltas')}
+  assert set(found['files']) == names
+  written = {path.name for path in (workdir / 'analysis').iterdir()}
+  assert {f'{name}.{kind}' for name in names for kind in ('png', 'svg')} <= written
+  numbers = json.loads((workdir / 'analysis' / 'offsets.json').read_text())
+  assert list(numbers['blocks']) == ['2.0', '3.0', '4.0'] and numbers['sample'] == 130
+  assert numbers['block'] == '2.0'  # of maps of 4, 2 and 1 pixels
+  with np.load(workdir / 'analysis' / 'offsets.npz') as arrays:
+    assert arrays['points'].shape == (2, 4, 4, 49, 2) and arrays['field4'].shape == (2, 1, 1, 2)
+    assert arrays['context3'].shape == arrays['kernel_delta'].shape == (130, 2)
+    assert len(arrays['label']) == 130
+  shares = found['contexts'][3]['shares']
+  assert 0 < shares[1] <= shares[0] <= 1
+  assert 'kernel deltas of block 2.0: mean distance' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    ({'block': '1.0'}, r"offsets\.block is '1\.0': the contextual blocks are 2\.0, 3\.0, 4\.0"),
+    ({'position': (0.5, 2)}, r'offsets\.position is \(0\.5, 2\): it must be \(y, x\), fractions'),
+    ({'position': (0.5,)}, r'offsets\.position'),
+    ({'sample': 1}, r'offsets\.sample must be 2 or more'),
+    ({'indices': (999,)}, r'offsets\.indices is \(999,\)'),
+  ],
+)
+def test_wrong_input(run, options, message):
+  config = run[0].copy_and_resolve_references()
+  config.offsets.update(options)
+  with pytest.raises(Halt, match=message) as halted:
+    offsets.offsets(config, run[1])
+  assert halted.value.status == 2
+
+
+def test_a_plain_network_has_none(tmp_path):
+  config = tiny_config()
+  config.model.name, config.model.class_counts = 'convnext_mini', ()
+  with pytest.raises(Halt, match='a plain network has no offsets'):
+    offsets.offsets(config, make_run(config, tmp_path / 'plain'))
