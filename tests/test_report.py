@@ -109,11 +109,11 @@ def in_chromium(text, width, tmp_path):
   """What a browser makes of a page in a frame of that width, as a dict."""
   frame = json.dumps(text).replace('</', '<\\/')
   (tmp_path / 'frame.html').write_text(f"""<iframe style="width:{width}px;height:900px;border:0"></iframe>
-<p></p><script>
+<output></output><script>
 const frame = document.querySelector('iframe');
 frame.onload = () => {{
   const page = frame.contentDocument;
-  document.querySelector('p').textContent = JSON.stringify({{
+  document.querySelector('output').textContent = JSON.stringify({{
     width: page.documentElement.scrollWidth,
     images: page.images.length,
     broken: [...page.images].filter(image => !image.naturalWidth).length,
@@ -132,7 +132,7 @@ frame.srcdoc = {frame};
   ]
   command += ['--virtual-time-budget=20000', (tmp_path / 'frame.html').as_uri()]
   shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-  return json.loads(html.unescape(shown.split('<p>')[-1].split('</p>')[0]))
+  return json.loads(html.unescape(shown.split('<output>')[1].split('</output>')[0]))
 
 
 @pytest.mark.skipif(

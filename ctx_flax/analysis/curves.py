@@ -57,7 +57,6 @@ def draw(metrics, title):
         steps, values = metrics[f'test/{weights}/{kind}{stage}']
         panel.plot(steps, factor * values, **style | {'linestyle': '', 'markersize': 6})
     panel.set_ylabel(f'{kind}, {unit}' if factor == 1 else f'{kind} ({unit})')
-  panels['accuracy'].set_title(f'lines: training batches, marks: test images ({weights or "none"} weights)')
   panels['recall'].set_title('images whose class the stage still considers')
   if 'learning_rate' in metrics:
     steps, values = metrics['learning_rate']
@@ -69,7 +68,8 @@ def draw(metrics, title):
       panel.legend(frameon=False, fontsize='small')
     elif kind == 'recall':
       panel.text(0.5, 0.5, 'a plain network drops no class', ha='center', transform=panel.transAxes)
-  figure.suptitle(title)
+  marks = f'marks: test images, {weights} weights' if weights else 'not tested'
+  figure.suptitle(f'{title}\nlines: training batches, {marks}')
   return figure
 
 

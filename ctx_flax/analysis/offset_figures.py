@@ -105,7 +105,7 @@ def fields(images, found, blocks, samplings, class_names):
       )
       if i == 0:
         drawn = f'longest {largest:.2g} px, drawn {1 / scale:.3g} times as long'
-        panel.set_title(f'stage {stage}, block {blocks[stage]}\n{drawn}')
+        panel.set_title(f'stage {stage}, block {blocks[stage]}\n{drawn}', fontsize=9)
       if j == 0:
         panel.set_ylabel(_name(images, i, class_names), fontsize=9)
       arrows.set_label('mean offset')

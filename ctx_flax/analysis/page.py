@@ -15,12 +15,13 @@ h2 { font-size: 1.25rem; margin: 2.5rem 0 0.5rem; border-top: 1px solid #ccc; pa
 nav a { display: inline-block; margin-right: 1rem; padding: 0.25rem 0; color: #0050a0; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; display: block; }
+figure .wide img { min-width: 36rem; }
 img.small { width: 64px; image-rendering: pixelated; }
 figcaption { color: #444; font-size: 0.9rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 0.75rem 0; font-size: 0.9rem; }
 th, td { text-align: left; vertical-align: top; padding: 0.25rem 0.75rem 0.25rem 0;
-  border-bottom: 1px solid #ddd; overflow-wrap: normal; }
+  border-bottom: 1px solid #ddd; overflow-wrap: normal; min-width: 4.5rem; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 summary { cursor: pointer; padding: 0.5rem 0; }
 """
@@ -79,7 +80,8 @@ class Markup(str):
 def picture(path, caption):
   """A PNG file with its caption, as part of the page."""
   text = html.escape(caption, quote=True)
-  return f'<figure>{image(path.read_bytes(), caption)}<figcaption>{text}</figcaption></figure>\n'
+  shown = image(path.read_bytes(), caption)
+  return f'<figure><div class="wide">{shown}</div><figcaption>{text}</figcaption></figure>\n'
 
 
 def image(png, text, small=False):

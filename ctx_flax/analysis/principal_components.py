@@ -18,7 +18,7 @@ def principal_components(vectors):
   m = len(vectors)
   centred = vectors - vectors.mean(0)
   coordinates, shares = np.zeros((m, 2)), np.zeros(2)
-  if np.linalg.norm(centred) <= ROUNDING * max(np.linalg.norm(vectors), 1e-300):
+  if float(np.linalg.norm(centred)) <= ROUNDING * max(float(np.linalg.norm(vectors)), 1e-300):
     return coordinates, shares
   left, sizes, right = np.linalg.svd(centred, full_matrices=False)
   for i in range(min(2, len(sizes))):
