@@ -13,13 +13,15 @@ import numpy as np
 
 from benchmarks.measure import median, take_turns
 from benchmarks.train import compiled_step
-from ctx_flax.analysis import figures, recall_curves
+from ctx_flax.analysis import alpha_sweep, figures, recall_curves
 from ctx_flax.analysis.many_runs import mean_and_deviation, train_each
 from ctx_flax.analysis.run import open_run
 from ctx_flax.training import run_folder, setup
 from ctx_flax.training.halt import Halt
 from ctx_flax.training.logging import stages
 from experiments import arms
+
+SWEPT = 'reduction-warmup'  # the arm whose alpha is swept
 
 
 def main(arguments=None):
@@ -39,6 +41,7 @@ def parse(arguments):
   parser.add_argument('--arms', nargs='+', choices=arms.ARMS, default=list(arms.ARMS), help='default: all')
   parser.add_argument('--seeds', type=int, default=5, help='runs of each arm, seeds 0, 1, ...')
   parser.add_argument('--steps', type=int, default=0, help='of every run; default: as in experiments/arms.py')
+  parser.add_argument('--alpha-sweep', action='store_true', help=f'instead: {SWEPT} with several alphas')
   parser.add_argument('--rounds', type=int, default=5, help='of timing the steps; 0 leaves it out')
   parser.add_argument('--workdir', type=pathlib.Path, help='default: runs/evidence/DATA')
   chosen = parser.parse_args(arguments)
@@ -49,7 +52,7 @@ def parse(arguments):
 
 
 def run(chosen):
-  """Trains, times and writes what the chosen options say; returns what evidence.json holds."""
+  """Trains, times and writes what the chosen options say; returns what evidence.json, or the sweep, holds."""
   base = arms.base_config(chosen.data, chosen.steps)
   setup.prepare_jax(base)
   naive = {'naive/seed-0': arms.arm_config('naive', base)}
@@ -58,6 +61,10 @@ def run(chosen):
   found = recall_curves.write(looked_at)
   counts = found['counts']['all']
   print(f'class counts by the recall curves: {counts}', flush=True)
+  if chosen.alpha_sweep:
+    swept = arms.arm_config(SWEPT, base, counts)
+    swept.sweep.update(field='loss.alpha', seeds=chosen.seeds)
+    return alpha_sweep.alpha_sweep(swept, chosen.workdir)
   of_arm = {name: arms.arm_config(name, base, counts) for name in chosen.arms}
   # Seeds outermost: stopped at any time, all arms have as many, but for one.
   configs = {}

@@ -89,6 +89,22 @@ def test_program(tmp_path, monkeypatch, capsys):
   assert row[5] == f'{evidence["arms"]["reduction"]["parameters"]:,}'
 
 
+def test_alpha_sweep(tmp_path, monkeypatch):
+  swept = {}
+
+  def sweep(config, workdir):
+    swept.update(config=config, workdir=workdir)
+
+  monkeypatch.setattr(program.alpha_sweep, 'alpha_sweep', sweep)
+  monkeypatch.setattr(program, 'train_each', lambda *_: None)
+  monkeypatch.setattr(program, 'open_run', lambda *_: None)
+  monkeypatch.setattr(program.recall_curves, 'write', lambda _: {'counts': {'all': (9, 8, 7)}})
+  program.main(['digits', '--alpha-sweep', '--seeds=2', f'--workdir={tmp_path}'])
+  config = swept['config']
+  assert swept['workdir'] == tmp_path and config.sweep.field == 'loss.alpha' and config.sweep.seeds == 2
+  assert config.model.class_counts == (9, 8, 7) and config.train.class_counts_warmup == arms.WARMUP
+
+
 def test_wrong_seeds(capsys):
   with pytest.raises(SystemExit):
     program.parse(['digits', '--seeds=0'])
