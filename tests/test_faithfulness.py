@@ -22,6 +22,16 @@ def test_deletion_of_what_counts():
   assert found['deletion']['random'][0] == 1 and found['deletion']['random'][-1] == 0
 
 
+def test_the_most_salient_pixels_go_first():
+  image = np.ones((3, 3, 3), np.float32)
+  saliency = np.array([[3.0, 9, 1], [5, 2, 7], [8, 4, 6]])
+  seen = []
+  probability = lambda images: seen.append(images) or np.zeros(len(images))
+  faithfulness.deletion_insertion(probability, image, saliency, 9, np.random.default_rng(0))
+  left = (seen[0][..., 0] != 0).sum(0)  # for how many of the ten points a pixel stays
+  np.testing.assert_array_equal(left, 10 - saliency)
+
+
 def test_insertion_begins_blurred_and_ends_with_the_image():
   rng = np.random.default_rng(1)
   image = rng.random((8, 8, 3), np.float32)

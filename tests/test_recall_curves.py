@@ -76,6 +76,9 @@ def test_recall_of_each_class():
   np.testing.assert_allclose(found['stage3'], [0, np.nan, 1, np.nan, 0])
   np.testing.assert_allclose(found['stage4'], [0, np.nan, 1, np.nan, 0])
   assert recall_curves.slowest_first(found).tolist() == [0, 4, 2]
+  # What an earlier stage has dropped stays out, also where a later one has room for all.
+  lost = recall_curves.recall_per_class(RANKS, LABELS, (1, 5, 5))
+  np.testing.assert_allclose(lost['stage4'], [0.5, np.nan, 1, np.nan, 0])
   # Reranking lets a class in again: by the third scores class 0 is the best.
   again = recall_curves.recall_per_class(RANKS, LABELS, (2, 1, 1), selection='rerank')
   np.testing.assert_allclose(again['stage4'], [1, np.nan, 0, np.nan, 0])
