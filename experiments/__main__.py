@@ -41,6 +41,7 @@ def parse(arguments):
   parser.add_argument('--arms', nargs='+', choices=arms.ARMS, default=list(arms.ARMS), help='default: all')
   parser.add_argument('--seeds', type=int, default=5, help='runs of each arm, seeds 0, 1, ...')
   parser.add_argument('--steps', type=int, default=0, help='of every run; default: as in experiments/arms.py')
+  parser.add_argument('--warmup-epochs', type=float, help='of the learning rate; default: as in the file')
   parser.add_argument('--alpha-sweep', action='store_true', help=f'instead: {SWEPT} with several alphas')
   parser.add_argument('--rounds', type=int, default=5, help='of timing the steps; 0 leaves it out')
   parser.add_argument('--workdir', type=pathlib.Path, help='default: runs/evidence/DATA')
@@ -53,7 +54,7 @@ def parse(arguments):
 
 def run(chosen):
   """Trains, times and writes what the chosen options say; returns what evidence.json, or the sweep, holds."""
-  base = arms.base_config(chosen.data, chosen.steps)
+  base = arms.base_config(chosen.data, chosen.steps, chosen.warmup_epochs)
   setup.prepare_jax(base)
   naive = {'naive/seed-0': arms.arm_config('naive', base)}
   train_each(naive, chosen.workdir)

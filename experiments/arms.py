@@ -41,8 +41,8 @@ WARMUP = 0.6
 STEP = 4  # channels by which a plain network is widened
 
 
-def base_config(data, steps=0):
-  """The recipe that all arms of a data set share; `steps` above 0 replaces its number."""
+def base_config(data, steps=0, warmup_epochs=None):
+  """The recipe that all arms of a data set share; steps above 0 and a given warm-up replace its own."""
   recipe, changes = DATA[data]
   config = recipe.get_config()
   config.train.class_counts_warmup = 0.0
@@ -52,6 +52,8 @@ def base_config(data, steps=0):
   config.model.class_counts = ()
   if steps:
     config.train.steps = steps
+  if warmup_epochs is not None:
+    config.optimizer.warmup_epochs = warmup_epochs
   return config
 
 

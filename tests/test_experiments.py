@@ -35,6 +35,12 @@ def test_arms_differ_in_what_they_say_only(data):
     assert config == base
 
 
+def test_steps_and_warm_up_can_be_given():
+  own, given = arms.base_config('patches'), arms.base_config('patches', steps=7, warmup_epochs=1.0)
+  assert (own.train.steps, own.optimizer.warmup_epochs) == (400, 0.1)
+  assert (given.train.steps, given.optimizer.warmup_epochs) == (7, 1.0)
+
+
 def test_a_plain_network_is_widened_to_the_parameters_of_the_contextual_one():
   base = arms.base_config('glyphs')
   size = lambda name: arms.parameters(
