@@ -24,7 +24,7 @@ DATA = {
     glyphs,
     TINY | {'train.steps': 600, 'data.classes': 100, 'model.num_classes': 100},
   ),
-  'digits': (digits, TINY | {'train.steps': 300}),
+  'digits': (digits, TINY | {'train.steps': 150}),
 }
 # Name of an arm -> what it is, in words.
 ARMS = {
