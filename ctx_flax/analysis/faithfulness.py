@@ -6,7 +6,12 @@ say it in one number, and mean nothing without those of a random order beside th
 Source: Petsiuk et al., RISE, https://arxiv.org/abs/1806.07421.
 """
 
+import time
+
+import jax
 import numpy as np
+
+from ctx_flax.training.logging import Progress
 
 ORDERS = 5  # random ones that are averaged
 BLUR = 1 / 8  # standard deviation of the blur, of the image's side
@@ -42,6 +47,36 @@ def deletion_insertion(probability, image, saliency, steps, rng):
       curves.append(np.asarray(probability(images.astype(np.float32))))
     found[kind] = {'map': curves[0], 'random': np.mean(curves[1:], axis=0)}
   return found
+
+
+def curves_of(run, arrays, classes, saliency, steps):
+  """What `deletion_insertion` returns for each image, by a Run's probability of the image's class.
+
+  Args:
+    run: a Run; config.seed fixes the random orders, which are the same for every network.
+    arrays: float32 (m, s, s, 3), normalised.
+    classes: int (m,).
+    saliency: float (m, s, s).
+    steps: see `deletion_insertion`.
+  """
+  rng = np.random.default_rng(run.config.seed)
+  found = []
+  began = time.monotonic()
+  with Progress(len(arrays), 0) as progress:
+    for i, number in enumerate(classes):
+      probability = lambda images, c=number: jax.nn.softmax(run.apply(run.variables, images)[0])[:, c]
+      found.append(deletion_insertion(probability, arrays[i], saliency[i], steps, rng))
+      left = (time.monotonic() - began) / (i + 1) * (len(arrays) - i - 1)
+      progress.update(i + 1, f'deletion and insertion, {run.config.model.name}', left)
+  return found
+
+
+def areas_of(curves):
+  """The areas below what `curves_of` returned: {kind: {'map' or 'random': (m,)}}."""
+  return {
+    kind: {what: np.array([area(one[kind][what]) for one in curves]) for what in ('map', 'random')}
+    for kind in KINDS
+  }
 
 
 def thresholds(pixels, steps):

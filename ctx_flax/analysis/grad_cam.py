@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import pathlib
 
 import jax
 import numpy as np
@@ -13,7 +14,8 @@ from ctx_flax.analysis import class_activation, faithfulness, figures, grad_cam_
 from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.run import open_beside, open_run
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
-from ctx_flax.training.logging import Progress
+
+AT_ONCE = 8  # images of a gradient: a folder of files may hold more than fit into memory
 
 
 def grad_cam(config, workdir):
@@ -29,20 +31,25 @@ def grad_cam(config, workdir):
   Raises:
     Halt: the input is wrong (status 2), or the result could not be written (1).
   """
-  options = config.grad_cam
   with bad_input():
-    class_activation.check(options.stage or 4, options.method)
-    if options.steps < 0:
-      raise ValueError(f'grad_cam.steps must be 0 (no curves) or more, but is {options.steps}')
+    check_settings(config.grad_cam)
     run = open_run(config, workdir)
     images, runs, classes = prepare(run)
   with bad_data():
     return write(run, images, runs, classes)
 
 
+def check_settings(options):
+  """Raises ValueError for a stage, method or number of steps that there is not."""
+  class_activation.check(options.stage or 4, options.method)
+  if options.steps < 0:
+    raise ValueError(f'grad_cam.steps must be 0 (no curves) or more, but is {options.steps}')
+
+
 def prepare(run):
   """(images, {network: Run}, numbers of classes or ()) of a run; ValueError where an option is wrong."""
   options = run.config.grad_cam
+  check_settings(options)
   images = chosen_images(run, options.images, options.indices, 'grad_cam')
   classes = tuple(class_number(name, run.class_names) for name in options.classes)
   runs = {run.config.model.name: run}
@@ -61,13 +68,13 @@ def class_number(given, class_names):
   """
   if str(given) in class_names:
     return class_names.index(str(given))
-  if str(given).isdigit() and int(given) < len(class_names):
+  number = str(given).isdecimal()
+  if number and int(given) < len(class_names):
     return int(given)
-  near = difflib.get_close_matches(str(given), class_names, 1)
-  raise ValueError(
-    f'grad_cam.classes holds {given!r}, which is no class of this run'
-    f'{f"; did you mean {near[0]!r}?" if near else f"; there are {len(class_names)}"}'
-  )
+  hint = f'they are numbered 0 to {len(class_names) - 1}'
+  if not number:
+    hint = f'the nearest name is {difflib.get_close_matches(str(given), class_names, 1, cutoff=0)[0]!r}'
+  raise ValueError(f'grad_cam.classes holds {given!r}, which is no class of this run: {hint}')
 
 
 def write(run, images=None, runs=None, classes=()):
@@ -78,43 +85,47 @@ def write(run, images=None, runs=None, classes=()):
     images, runs, classes: what `prepare` returned.
 
   Returns:
-    {'classes': int (m, k), 'maps': {network: float32 (m, k, h, w)}, 'probabilities': {network: (m, k)},
-    'states': {network: m lists of k}, 'dropped': {network: int (m, k)}, 'curves', 'areas' (see `curves_of`),
-    'files': {name: path without suffix}} for m images and k classes of each, the true one (the predicted one
-    of the first network where it is not known) and its rival, or those that were asked for.
+    A dict, of m images and k classes of each: the true one (the predicted one of the first network where it
+    is not known) and its rival, or those that were asked for.
+      'classes': int (m, k); 'roles': k of 'true', 'predicted', 'rival', 'given';
+      by network: 'maps' float32 (m, k, h, w), 'stages' and 'strides' of them, 'states' m lists of k,
+      'probabilities' (m, k), 'dropped' int (m, k), and, of the first class, 'curves', 'areas', 'mean_areas'
+      (see ctx_flax.analysis.faithfulness);
+      'files': {name: path without suffix}.
+
+  Raises:
+    Halt: see `grad_cam`.
   """
   if images is None:
-    images, runs, classes = prepare(run)
+    with bad_input():
+      images, runs, classes = prepare(run)
   options = run.config.grad_cam
   said = {name: outputs(one, images) for name, one in runs.items()}
   chosen = chosen_classes(images, said, classes)
-  found: dict = {'classes': chosen, 'maps': {}, 'probabilities': {}, 'states': {}, 'dropped': {}}
-  stages = {}
+  side = images.arrays.shape[1]
+  roles = ('given',) * len(classes) or ('true' if images.labels[0] >= 0 else 'predicted', 'rival')
+  found: dict = {'classes': chosen, 'roles': roles}
+  parts = 'stages', 'maps', 'states', 'probabilities', 'dropped', 'strides', 'curves', 'areas', 'mean_areas'
+  found |= {part: {} for part in parts}
   for name, one in runs.items():
-    stages[name] = options.stage or class_activation.last_stage_with_a_map(one)
-    found['maps'][name] = maps_of(one, images, chosen, stages[name], options.method)
+    stage = options.stage or class_activation.last_stage_with_a_map(one, side)
+    found['stages'][name] = stage
+    found['strides'][name] = class_activation.stride_of(one.model, stage)
+    found['maps'][name] = maps_of(one, images, chosen, stage, options.method)
     found['states'][name] = [[class_activation.state(m) for m in row] for row in found['maps'][name]]
     found['probabilities'][name] = np.take_along_axis(said[name]['probabilities'], chosen, 1)
     found['dropped'][name] = np.take_along_axis(said[name]['dropped'], chosen, 1)
-  found['curves'] = {}
-  if options.steps:
-    found['curves'] = {
-      name: curves_of(one, images, chosen[:, 0], found['maps'][name][:, 0], options.steps)
-      for name, one in runs.items()
-    }
-  areas = {
-    name: {
-      kind: {what: [faithfulness.area(c[kind][what]) for c in all_of] for what in ('map', 'random')}
-      for kind in faithfulness.KINDS
-    }
-    for name, all_of in found['curves'].items()
-  }
-  found['areas'] = areas
+    if options.steps:
+      saliency = class_activation.upsample(found['maps'][name][:, 0], side, found['strides'][name])
+      curves = faithfulness.curves_of(one, images.arrays, chosen[:, 0], saliency, options.steps)
+      areas = faithfulness.areas_of(curves)
+      found['curves'][name], found['areas'][name] = curves, areas
+      found['mean_areas'][name] = jax.tree.map(np.mean, areas)
   path = run.folder / 'grad_cam'
   found['files'] = {'grad_cam': path}
   with failed_report(path):
-    figures.save(grad_cam_figures.overlays(images, found, run.class_names, stages, options.method), path)
-    if areas:
+    figures.save(grad_cam_figures.overlays(images, found, run.class_names, options.method), path)
+    if found['curves']:
       found['files']['grad_cam_curves'] = run.folder / 'grad_cam_curves'
       figures.save(grad_cam_figures.curves(found), found['files']['grad_cam_curves'])
     np.savez(path.with_suffix('.npz'), classes=chosen, **found['maps'])
@@ -122,32 +133,40 @@ def write(run, images=None, runs=None, classes=()):
       {
         'run': run.title,
         'method': options.method,
-        'stages': stages,
         'images': images.names,
+        'true': [run.class_names[n] if n >= 0 else None for n in images.labels],
         'classes': [[run.class_names[c] for c in row] for row in chosen],
-        **{name: found[name] for name in ('probabilities', 'states', 'dropped', 'areas')},
+        **{part: found[part] for part in ('roles', *parts) if part != 'maps'},
       },
       path.with_suffix('.json'),
     )
   _print(run, images, found)
-  print(f'{path}.png, .svg, .json, .npz' + (f', {path}_curves.png, .svg' if areas else ''), flush=True)
+  print(
+    f'{path}.png, .svg, .json, .npz' + (f', {path}_curves.png, .svg' if options.steps else ''), flush=True
+  )
   return found
 
 
 def outputs(run, images):
   """{'probabilities', 'scores': float32 (m, n), 'dropped': int (m, n)} of the last stage.
 
-  'dropped' is the first stage that does not consider the class any more, 0 for none.
+  'dropped' is the first stage that does not consider the class any more; 0 for classes that have a
+  probability, with class_selection 'rerank' all.
   """
-  logits, out = run.apply(run.variables, images.arrays)
-  dropped = np.zeros(logits.shape, np.int32)
-  for stage in (4, 3, 2):
-    if run.model.contextual:
-      dropped = np.where(np.asarray(out[f'considered{stage}']), dropped, stage)
+
+  def said(some):
+    logits, out = run.apply(run.variables, some)
+    kept = {name: value for name, value in out.items() if name.startswith('considered')}
+    return {'logits': logits, 'scores': out['scores4'], **kept}
+
+  found = a_few_at_a_time(said, images.arrays)
+  dropped = np.zeros(found['logits'].shape, np.int32)
+  for stage in (4, 3, 2) if run.model.contextual else ():
+    dropped = np.where(found[f'considered{stage}'], dropped, stage)
   return {
-    'probabilities': np.asarray(jax.nn.softmax(logits)),
-    'scores': np.asarray(out['scores4'], np.float32),
-    'dropped': dropped,
+    'probabilities': np.asarray(jax.nn.softmax(found['logits'])),
+    'scores': found['scores'].astype(np.float32),
+    'dropped': np.where(np.isneginf(found['logits']), dropped, 0),
   }
 
 
@@ -178,23 +197,20 @@ def maps_of(run, images, classes, stage, method):
   compute = jax.jit(
     functools.partial(class_activation.class_activation_map, run.model, stage=stage, method=method)
   )
-  columns = [
-    compute(run.variables, images.arrays, classes[:, k].astype(np.int32))[0] for k in range(classes.shape[1])
-  ]
-  return np.stack([np.asarray(column) for column in columns], 1)
+  column = lambda some, of: compute(run.variables, some, of)[0]
+  columns = [a_few_at_a_time(column, images.arrays, numbers) for numbers in np.asarray(classes, np.int32).T]
+  return np.stack(columns, 1)
 
 
-def curves_of(run, images, classes, maps, steps):
-  """What `faithfulness.deletion_insertion` returns for each image: its class (m,) and its map (m, h, w)."""
-  saliency = class_activation.upsample(maps, images.arrays.shape[1])
-  rng = np.random.default_rng(run.config.seed)
-  found = []
-  with Progress(len(images), 0) as progress:
-    for i in range(len(images)):
-      probability = lambda changed, c=classes[i]: jax.nn.softmax(run.apply(run.variables, changed)[0])[:, c]
-      found.append(faithfulness.deletion_insertion(probability, images.arrays[i], saliency[i], steps, rng))
-      progress.update(i + 1, f'deletion and insertion, {run.config.model.name}', 0)
-  return found
+def a_few_at_a_time(function, *arrays):
+  """function(*arrays), with a row per image, of AT_ONCE images at a time: one shape, compiled once."""
+  m = len(arrays[0])
+  size = min(m, AT_ONCE)
+  parts = []
+  for start in range(0, m, size):
+    rows = np.minimum(np.arange(start, start + size), m - 1)  # the last batch is filled up with its last
+    parts.append(jax.tree.map(np.asarray, function(*(array[rows] for array in arrays))))
+  return jax.tree.map(lambda *part: np.concatenate(part)[:m], *parts)
 
 
 def _print(run, images, found):
@@ -208,15 +224,23 @@ def _print(run, images, found):
       cells = []
       for network in found['maps']:
         dropped = found['dropped'][network][i, k]
-        text = f'{100 * found["probabilities"][network][i, k]:.1f}'
-        text = f'out at {dropped}' if dropped and text == '0.0' else text
+        text = (
+          f'dropped before {dropped}' if dropped else f'{100 * found["probabilities"][network][i, k]:.1f}'
+        )
         state = found['states'][network][i][k]
         cells.append(text + (f', map {state}' if state else ''))
-      table.add_row(*map(rich.text.Text, (name if k == 0 else '', run.class_names[number], *cells)))
+      shown = pathlib.Path(name).name if k == 0 else ''
+      table.add_row(*map(rich.text.Text, (shown, run.class_names[number], *cells)))
   rich.print(table)
-  for network, of_kind in found['areas'].items():
+  for network, states in found['states'].items():
+    if all(state for row in states for state in row):
+      stage = found['stages'][network]
+      print(
+        f'{network}: no map of stage {stage} says anything; take another grad_cam.stage or grad_cam.method'
+      )
+  for network, means in found['mean_areas'].items():
     numbers = ', '.join(
-      f'{kind} {np.mean(of_kind[kind]["map"]):.3f} (random order {np.mean(of_kind[kind]["random"]):.3f})'
+      f'{kind} {means[kind]["map"]:.3f} (random order {means[kind]["random"]:.3f})'
       for kind in faithfulness.KINDS
     )
     print(f'{network}, area of {numbers}')
