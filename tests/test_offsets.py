@@ -1,4 +1,4 @@
-"""Where kernels sample: points in image pixels, mean fields, figures, and the mode from end to end."""
+"""Where kernels sample: points in image pixels, mean fields, and the mode from end to end."""
 
 import json
 
@@ -9,11 +9,10 @@ import pytest
 from run_files import make_run
 from test_loop import tiny_config
 
-from ctx_flax.analysis import offset_figures, offsets
-from ctx_flax.analysis.images import Images
+from ctx_flax.analysis import figures, offsets
 from ctx_flax.analysis.sampling_points import mean_offsets, position_of, sample, sampling_of
 from ctx_flax.models import create_model
-from ctx_flax.ops import contextual_depthwise_conv
+from ctx_flax.ops import contextual_conv, contextual_depthwise_conv
 from ctx_flax.training.halt import Halt
 
 
@@ -38,6 +37,14 @@ def test_a_stride_of_two():
   np.testing.assert_allclose(found.regular[:, :, 4], [[[1.5, 1.5], [1.5, 9.5]], [[9.5, 1.5], [9.5, 9.5]]])
 
 
+@pytest.mark.parametrize('side, scale', [(12, 3), (14, 3.5), (3, 0.75)])
+def test_scales_that_are_not_even(side, scale):
+  """The scale is that of the sides; pixel 0 of the map is in the middle of the first `scale` pixels."""
+  found = sample(np.zeros((1, 4, 4, 9, 2), np.float32), np.ones((1, 4, 4, 9)), input_side=4, side=side)
+  assert found.scale == scale
+  np.testing.assert_allclose(found.regular[0, 3, 4], [(scale - 1) / 2, 3.5 * scale - 0.5])
+
+
 def test_the_operation_reads_at_these_points():
   """What the convolution reads of an image whose values are its coordinates, with one tap of weight 1."""
   side, rng = 12, np.random.default_rng(0)
@@ -54,6 +61,21 @@ def test_the_operation_reads_at_these_points():
     np.testing.assert_allclose(read[0, inner, inner], found.points[0, inner, inner, tap], atol=1e-4)
 
 
+def test_the_dense_operation_with_a_stride_reads_at_these_points():
+  """The image is the map here, so that a value read is a coordinate in the image's pixels."""
+  side, rng = 12, np.random.default_rng(1)
+  shifts = rng.uniform(-1, 1, (1, 6, 6, 9, 2)).astype(np.float32)
+  mask = np.ones((1, 6, 6, 9), np.float32)
+  y, x = np.meshgrid(np.arange(side), np.arange(side), indexing='ij')
+  ramps = np.stack([y, x], -1)[None].astype(np.float32)
+  found = sample(shifts, mask, input_side=side, side=side)
+  kernel = np.zeros((3, 3, 2, 2), np.float32)
+  kernel[1, 2] = np.eye(2)  # tap 5
+  read = contextual_conv(ramps, kernel, jnp.zeros((1, 3, 3, 2)), shifts, mask, strides=2, padding=1)
+  inner = slice(1, -1)
+  np.testing.assert_allclose(read[0, inner, inner], found.points[0, inner, inner, 5], atol=1e-4)
+
+
 def test_mean_offsets_are_weighted():
   shifts = np.zeros((1, 1, 1, 9, 2), np.float32)
   shifts[..., 0, :], shifts[..., 1, :] = (1, 0), (0, 2)
@@ -63,6 +85,20 @@ def test_mean_offsets_are_weighted():
   np.testing.assert_allclose(found, [[[[0.75 * 8, 0.5 * 8]]]])
   mask[:] = 0
   assert np.isfinite(mean_offsets(sample(shifts, mask, input_side=1, side=8))).all()
+
+
+def test_numbers_of_a_block():
+  """One of nine taps is off by (3, 4) of the map's pixels, each of which is four of the image."""
+  shifts = np.zeros((1, 1, 1, 9, 2), np.float32)
+  shifts[..., 2, :] = (3, 4)
+  mask = np.zeros((1, 1, 1, 9), np.float32)
+  mask[..., :3] = 0.9
+  found = offsets.numbers_of(sample(shifts, mask, input_side=1, side=4))
+  np.testing.assert_allclose(found['mean_offset_input_pixels'], 5 / 9, rtol=1e-6)
+  np.testing.assert_allclose(found['mean_offset_image_pixels'], 20 / 9, rtol=1e-6)
+  np.testing.assert_allclose(found['largest_offset_image_pixels'], 20)
+  np.testing.assert_allclose(found['mean_mask'], 0.3, rtol=1e-6)
+  np.testing.assert_allclose(found['mask_deviation'], (0.3 * 0.6) ** 0.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize('fractions, place', [((0.5, 0.5), (2, 2)), ((0, 0.99), (0, 3)), ((1, 1), (3, 3))])
@@ -85,71 +121,6 @@ def test_a_resnet_with_strides():
     assert found.scale == spacing / (2 if block.endswith('.0') else 1), block
 
 
-def images_of(m, side=8):
-  pixels = np.zeros((m, side, side, 3))
-  return Images(pixels.astype('f'), pixels.astype(np.uint8), np.arange(m), tuple('abcdef'[:m]))
-
-
-def test_figure_of_points():
-  rng = np.random.default_rng(0)
-  shifts = rng.normal(size=(2, 2, 2, 9, 2)).astype('f')
-  mask = rng.random((2, 2, 2, 9)).astype('f')
-  sampling = sample(shifts, mask, 2, 8, '3.0')
-  figure = offset_figures.points(images_of(2), sampling, (1, 0), ('cat', 'dog'), mask_gain=2.0)
-  for i, axes in enumerate(figure.axes[:2]):
-    (discs,) = axes.collections
-    np.testing.assert_allclose(discs.get_offsets(), sampling.points[i, 1, 0][:, ::-1])  # x, y
-    np.testing.assert_allclose(discs.get_sizes(), offset_figures.AREA * mask[i, 1, 0] / 2)
-    np.testing.assert_allclose(discs.get_array(), mask[i, 1, 0])
-    assert axes.get_title().startswith(('cat', 'dog')[i])
-    low, high = axes.get_xlim()
-    assert low <= sampling.points[i, 1, 0].min() and high >= sampling.points[i, 1, 0].max()
-    assert axes.get_ylim() == (high, low)  # rows go down, as in the image
-  assert 'mask weight' in figure.axes[-1].get_ylabel() and '3.0' in figure.get_suptitle()
-
-
-def test_figure_of_fields():
-  sampling = sample(np.zeros((1, 4, 4, 9, 2), 'f'), np.ones((1, 4, 4, 9), 'f'), 4, 8, '2.0')
-  one = sample(np.zeros((1, 1, 1, 9, 2), 'f'), np.ones((1, 1, 1, 9), 'f'), 1, 8, '4.0')
-  field = np.zeros((1, 4, 4, 2))
-  field[0, 1, 2] = (3, -4)
-  found = {2: field, 4: np.zeros((1, 1, 1, 2))}
-  figure = offset_figures.fields(
-    images_of(1), found, {2: '2.0', 4: '4.0'}, {'2.0': sampling, '4.0': one}, ('cat',)
-  )
-  arrows, nothing = (axes.collections[0] for axes in figure.axes)
-  np.testing.assert_allclose(arrows.U.reshape(4, 4)[1, 2], -4)
-  np.testing.assert_allclose(arrows.V.reshape(4, 4)[1, 2], 3)
-  np.testing.assert_allclose(arrows.get_offsets().reshape(4, 4, 2)[1, 2], [4.5, 2.5])
-  # The longest is 5 px and drawn as 0.9 of the 2 px between positions.
-  assert 'longest 5 px, drawn 0.36 times' in figure.axes[0].get_title()
-  assert nothing.N == 1 and nothing.U == 0
-  figure.canvas.draw()
-
-
-def test_classes_that_are_shown():
-  labels = np.array([5, 5, 5, 2, 2, 7, *range(10, 20)])
-  assert offset_figures.shown_classes(labels) == [5, 2, 7, 10, 11, 12, 13]
-  found = {'coordinates': np.arange(32.0).reshape(16, 2), 'shares': np.array([0.75, 0.25])}
-  figure = offset_figures.contexts({2: found}, labels, [f'c{i}' for i in range(20)])
-  (axes,) = figure.axes
-  assert '75 %' in axes.get_xlabel() and axes.get_title() == 'context of stage 2'
-  rest, first = axes.collections[:2]
-  assert len(rest.get_offsets()) == 6 and rest.get_label() == 'other classes'
-  np.testing.assert_allclose(first.get_offsets(), found['coordinates'][labels == 5])
-  (legend,) = figure.legends
-  assert [text.get_text() for text in legend.get_texts()][:3] == ['other classes', 'c5', 'c2']
-
-
-def test_contexts_that_are_all_the_same():
-  same = {'coordinates': np.zeros((4, 2)), 'shares': np.zeros(2)}
-  labels = np.array([0, 1, 2, 3])
-  figure = offset_figures.contexts({2: same, 3: same}, labels, 'abcd')
-  assert [text.get_text() for axes in figure.axes for text in axes.texts] == ['the same for all images'] * 2
-  figure.canvas.draw()
-  assert offset_figures.distances_in_words(same) == 'the same for all images'
-
-
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   config = tiny_config()
@@ -157,8 +128,9 @@ def run(tmp_path_factory):
   return config, make_run(config, tmp_path_factory.mktemp('offsets') / 'run')
 
 
-def test_a_run(run, capsys):
+def test_a_run(run, capsys, monkeypatch):
   config, workdir = run
+  monkeypatch.setattr(figures, 'DPI', 40)  # four figures at full size take seconds
   found = offsets.offsets(config, workdir)
   names = {f'offsets_{name}' for name in ('points', 'fields', 'contexts', 'kernel_deltas')}
   assert set(found['files']) == names
@@ -172,8 +144,10 @@ def test_a_run(run, capsys):
     assert arrays['context3'].shape == arrays['kernel_delta'].shape == (130, 2)
     assert len(arrays['label']) == 130
   shares = found['contexts'][3]['shares']
-  assert 0 < shares[1] <= shares[0] <= 1
+  assert 0 <= shares[1] <= shares[0] <= 1 and shares[0] > 0
   assert 'kernel deltas of block 2.0: mean distance' in capsys.readouterr().out
+  distances = numbers['kernel_deltas']
+  assert distances['same_considered'] is False and distances['all_images'] > 0
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,29 @@
 """The figures of ctx_flax.analysis.offsets."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from ctx_flax.analysis import figures
 from ctx_flax.analysis.failure_figures import short
 
 COLUMNS = 4  # of images
-AREA = 60  # of a point of the largest weight, square points of print
-TOLD_APART = len(figures.MARKERS)  # classes that have a colour and a mark of their own
+AREA = 80  # of a point of the largest weight, square points of print
+SIZES = 0.25, 0.5, 1.0  # of the largest weight, in the legend
+ON_ANY = [withStroke(linewidth=2, foreground='black')]  # white that is seen on a white image too
+GRID: Any = {'marker': 's', 'markersize': 3.5, 'markerfacecolor': 'none', 'color': 'white', 'linestyle': ''}
+CENTRE: Any = {'marker': 'x', 'markersize': 9, 'markeredgewidth': 2, 'color': 'white', 'linestyle': ''}
+BEHIND = '0.35'  # grey, what is not image
 
 
 def points(images, sampling, position, class_names, mask_gain):
   """A Figure of each image with the points that a kernel samples at a position, as large as their weights.
+
+  The view holds the image, the regular grid and what is sampled up to one image side further out; how many
+  taps look beyond that is said.
 
   Args:
     images: Images.
@@ -22,23 +34,25 @@ def points(images, sampling, position, class_names, mask_gain):
   """
   columns = min(COLUMNS, len(images))
   rows = -(-len(images) // columns)
-  figure, axes = figures.new_figure(rows, columns, width=3.2, height=4.0)
+  figure, axes = figures.new_figure(rows, columns, width=3.3 if columns > 1 else 4.6, height=3.9)
   for panel in axes.flat[len(images) :]:
     panel.set_axis_off()
   side = images.pixels.shape[1]
   y, x = position
   base = sampling.regular[y, x]
-  everything = sampling.points[:, y, x].reshape(-1, 2)
-  low = min(-0.5, everything.min() - 1, base.min() - 1)
-  high = max(side - 0.5, everything.max() + 1, base.max() + 1)
+  low, high = view(base, sampling.points[:, y, x], side)
   dots = None
   for i, panel in zip(range(len(images)), axes.flat, strict=False):
     at, weights = sampling.points[i, y, x], sampling.mask[i, y, x]
     figures.show_image(panel, images.pixels[i])
     panel.spines[:].set_visible(True)
+    panel.set_facecolor(BEHIND)
+    panel.add_patch(Rectangle((-0.5, -0.5), side, side, fill=False, edgecolor='white', path_effects=ON_ANY))
     for start, end in zip(base, at, strict=True):
-      panel.plot([start[1], end[1]], [start[0], end[0]], color='white', linewidth=0.8, zorder=2)
-    panel.plot(base[:, 1], base[:, 0], linestyle='', marker='+', color='white', markersize=4, zorder=2)
+      panel.plot(
+        [start[1], end[1]], [start[0], end[0]], color='white', linewidth=0.9, zorder=2, path_effects=ON_ANY
+      )
+    panel.plot(base[:, 1], base[:, 0], **GRID, zorder=3, path_effects=ON_ANY)
     dots = panel.scatter(
       at[:, 1],
       at[:, 0],
@@ -48,28 +62,62 @@ def points(images, sampling, position, class_names, mask_gain):
       vmin=0,
       vmax=mask_gain,
       edgecolors='white',
-      linewidths=0.6,
-      zorder=3,
+      linewidths=0.7,
+      zorder=4,
     )
     centre = base.mean(0)
-    panel.plot(centre[1], centre[0], marker='x', color='white', markersize=9, markeredgewidth=2, zorder=4)
+    panel.plot(centre[1], centre[0], **CENTRE, zorder=5, path_effects=ON_ANY)
     panel.set_xlim(low, high)
     panel.set_ylim(high, low)
-    panel.set_facecolor('0.35')
     length = np.linalg.norm(at - base, axis=-1).mean()
-    panel.set_title(
-      f'{_name(images, i, class_names)}\nmean offset {length:.1f} image px, '
-      f'{length / sampling.scale:.2f} of the map',
-      fontsize=9,
-    )
+    lines = [
+      f'{_name(images, i, class_names)}, block {sampling.block}',
+      f'mean |offset| {length / sampling.scale:.2f} feature px = {length:.1f} image px',
+    ]
+    beyond = int(((at < low) | (at > high)).any(1).sum())
+    panel.set_title('\n'.join(lines + [f'{beyond} taps look further out'] * (beyond > 0)), fontsize=8)
   bar = figure.colorbar(dots, ax=axes, shrink=0.8, pad=0.01)
   bar.set_label('mask weight (also the area)')
-  figure.suptitle(f'Block {sampling.block}: + regular grid, discs where it samples, x its centre')
+  figure.legend(
+    handles=_marks(mask_gain),
+    loc='outside lower center',
+    ncols=5 if columns > 1 else 3,
+    fontsize=8,
+    facecolor=BEHIND,
+    framealpha=1,
+  )
+  for text in figure.legends[0].get_texts():
+    text.set_color('white')
+  figure.suptitle(f'Block {sampling.block}: where its {len(base)} taps sample')
   return figure
 
 
+def view(base, sampled, side):
+  """(low, high) of a square view in image pixels: all of the grid, and points up to a side beyond it."""
+  grid_low, grid_high = min(-0.5, base.min()), max(side - 0.5, base.max())
+  low = max(min(grid_low, sampled.min()), grid_low - side)
+  high = min(max(grid_high, sampled.max()), grid_high + side)
+  margin = 0.03 * (high - low)  # so that no disc is cut
+  return float(low - margin), float(high + margin)
+
+
+def _marks(mask_gain):
+  """What the legend of `points` explains."""
+  disc: Any = {'marker': 'o', 'linestyle': '', 'color': '0.8', 'markeredgecolor': 'white'}
+  marks = [
+    Line2D([], [], **disc, markersize=(AREA * share) ** 0.5, label=f'weight {share * mask_gain:g}')
+    for share in SIZES
+  ]
+  marks.append(Line2D([], [], **GRID, label='regular grid'))
+  marks.append(Line2D([], [], **CENTRE, label='the position'))
+  return marks
+
+
 def fields(images, found, blocks, samplings, class_names):
-  """A Figure with a row per image and a column per stage: the mean offset of each position as an arrow.
+  """A Figure with a row per image and a column per stage: the mean offset of each position as an arrow
+  whose middle is there.
+
+  A map of one position has an arrow of a fixed length, with its true length beside it.
 
   Args:
     images: Images.
@@ -79,13 +127,22 @@ def fields(images, found, blocks, samplings, class_names):
     class_names: by number.
   """
   m = len(images)
-  figure, axes = figures.new_figure(m, len(found), width=3.1, height=3.2)
+  figure, axes = figures.new_figure(m, len(found), width=3.1, height=3.3)
   for j, (stage, field) in enumerate(found.items()):
     centres = samplings[blocks[stage]].regular.mean(2)
-    spacing = centres[1, 0, 0] - centres[0, 0, 0] if len(centres) > 1 else images.pixels.shape[1]
-    largest = np.linalg.norm(field, axis=-1).max()
+    single = centres.shape[:2] == (1, 1)
+    lengths = np.linalg.norm(field, axis=-1)
+    largest = float(lengths.max())
+    spacing = images.pixels.shape[1] / max(centres.shape[:2])
     # Arrows of the true length are hard to see or run into one another: the longest gets most of a cell.
-    scale = largest / (0.9 * spacing) if largest > 0 else 1.0
+    factor = 0.9 * spacing / largest if largest > 0 else 1.0
+    if single:
+      field, factor = field / np.maximum(lengths, 1e-12)[..., None], spacing / 3
+      note = 'one position: the direction alone'
+    elif largest > 0:
+      note = f'longest {largest:.2g} px, drawn at {factor:.3g} x true scale'
+    else:
+      note = 'no offsets'
     for i in range(m):
       panel = axes[i, j]
       figures.show_image(panel, images.pixels[i])
@@ -94,90 +151,34 @@ def fields(images, found, blocks, samplings, class_names):
         centres[..., 0],
         field[i, ..., 1],
         field[i, ..., 0],
+        pivot='middle',  # with the tail there, arrows would leave the image
         angles='xy',
         scale_units='xy',
-        scale=scale,
+        scale=1 / factor,
         color='white',
         edgecolor='black',
         linewidth=0.5,
         width=0.012,
         zorder=3,
       )
+      panel.set_xlabel(' ')  # room for the key below
+      if single:
+        panel.set_xlabel(f'length {lengths[i].item():.2g} image px', fontsize=9)
+      elif largest > 0:
+        length = round_length(largest)
+        panel.quiverkey(arrows, 0.4, -0.05, length, f'{length:g} image px', labelpos='E')
       if i == 0:
-        drawn = f'longest {largest:.2g} px, drawn {1 / scale:.3g} times as long'
-        panel.set_title(f'stage {stage}, block {blocks[stage]}\n{drawn}', fontsize=9)
+        panel.set_title(f'stage {stage}, first contextual block {blocks[stage]}\n{note}', fontsize=9)
       if j == 0:
         panel.set_ylabel(_name(images, i, class_names), fontsize=9)
-      arrows.set_label('mean offset')
   figure.suptitle('Mean offset of the taps, weighted by the mask, in image pixels')
   return figure
 
 
-def contexts(found, labels, class_names):
-  """A Figure of the contexts of stages 2, 3, 4: {stage: {'coordinates', 'shares'}}, a point an image."""
-  figure, axes = figures.new_figure(1, len(found), width=3.9, height=4.2)
-  for panel, (stage, one) in zip(axes[0], found.items(), strict=True):
-    _scatter(panel, one, labels, class_names)
-    panel.set_title(f'context of stage {stage}')
-  _legend(figure, axes[0, 0], labels)
-  figure.suptitle(f'Contexts of {len(labels)} test images, principal components')
-  return figure
-
-
-def kernel_deltas(found, labels, class_names, block):
-  """A Figure of the kernel deltas of a block, and in words how they follow the classes."""
-  figure, axes = figures.new_figure(width=6, height=4.8)
-  panel = axes[0, 0]
-  _scatter(panel, found, labels, class_names)
-  panel.set_title(distances_in_words(found).replace('; ', '\n'), fontsize=9)
-  _legend(figure, panel, labels)
-  figure.suptitle(f'Kernel deltas of block {block}, {len(labels)} test images, principal components')
-  return figure
-
-
-def distances_in_words(found):
-  """What `principal_components.distances_by_class` returned, as a sentence."""
-  if not found['shares'].any():
-    return 'the same for all images'
-  text = f'mean distance {found["same_class"]:.3g} within a class, {found["other_class"]:.3g} between classes'
-  if np.isnan(found['correlation']):
-    return text + '; all images consider the same classes'
-  return text + f'; correlation of distance and shared classes {found["correlation"]:.2f}'
-
-
-def shown_classes(labels):
-  """The classes that get a colour: those with most images, equal ones by number."""
-  images = np.bincount(labels)
-  order = np.argsort(-images, kind='stable')[:TOLD_APART]
-  return [int(c) for c in order if images[c]]
-
-
-def _scatter(panel, one, labels, class_names):
-  if not one['shares'].any():
-    panel.text(0.5, 0.5, 'the same for all images', ha='center', va='center', transform=panel.transAxes)
-    panel.set_xticks([])
-    panel.set_yticks([])
-    return
-  at, shares = one['coordinates'], 100 * one['shares']
-  shown = shown_classes(labels)
-  rest = ~np.isin(labels, shown)
-  if rest.any():
-    panel.scatter(*at[rest].T, s=8, c='0.8', label='other classes')
-  for number, c in enumerate(shown):
-    style = {'color': figures.COLOURS[number], 'marker': figures.MARKERS[number]}
-    panel.scatter(
-      *at[labels == c].T, s=26, edgecolors='white', linewidths=0.4, **style, label=short(class_names[c])
-    )
-  panel.set_xlabel(f'first component ({shares[0]:.0f} % of the variance)')
-  panel.set_ylabel(f'second component ({shares[1]:.0f} %)')
-
-
-def _legend(figure, panel, labels):
-  handles, names = next(
-    (found for axes in figure.axes if (found := axes.get_legend_handles_labels())[1]), ([], [])
-  )
-  if names:
-    figure.legend(handles, names, loc='outside lower center', ncols=4, frameon=False, fontsize='small')
+def round_length(largest):
+  """The largest of 1, 2 and 5 times a power of ten that is no longer: the length of a key arrow."""
+  power = 10.0 ** np.floor(np.log10(largest))
+  return float(max(step * power for step in (1, 2, 5) if step * power <= largest * (1 + 1e-9)))
 
 
 def _name(images, i, class_names):

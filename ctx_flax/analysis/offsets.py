@@ -5,10 +5,10 @@ import numpy as np
 import rich
 import rich.table
 
-from ctx_flax.analysis import figures, offset_figures
+from ctx_flax.analysis import context_figures, figures, offset_figures
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.images import chosen_images
-from ctx_flax.analysis.principal_components import distances_by_class, principal_components
+from ctx_flax.analysis.principal_components import all_same, distances_by_class, principal_components
 from ctx_flax.analysis.run import open_run
 from ctx_flax.analysis.sampling_points import blocks_of, mean_offsets, position_of, sampling_of
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
@@ -66,8 +66,9 @@ def write(run, images=None):
 
   Returns:
     {'sampling': a Sampling of the chosen block and images, 'fields': {stage: mean offsets (b, u, v, 2) in
-    image pixels}, 'blocks': {block: numbers}, 'contexts': {stage: {'coordinates' (m, 2), 'shares' (2,)}},
-    'kernel_deltas': the same with the distances, 'labels': (m,), 'files': {name: path without suffix}}.
+    image pixels}, 'blocks': {block: numbers}, 'contexts': {stage: {'coordinates' (m, 2), 'shares' (2,),
+    'same_considered': bool}}, 'kernel_deltas': the same with the distances, 'labels': (m,), 'files': {name:
+    path without suffix}}.
   """
   options, side = run.config.offsets, run.config.data.image_size
   if images is None:
@@ -80,16 +81,20 @@ def write(run, images=None):
   first = {stage: next(name for name in samplings if name[0] == str(stage)) for stage in STAGES}
   fields = {stage: mean_offsets(samplings[name]) for stage, name in first.items()}
   sample = sample_of(run, block)
-  contexts = {stage: components(sample[f'context{stage}']) for stage in STAGES}
+  contexts = {
+    stage: components(sample[f'context{stage}']) | {'same_considered': all_same(sample[f'considered{stage}'])}
+    for stage in STAGES
+  }
   kernels = components(sample['kernel_delta'])
-  kernels |= distances_by_class(sample['kernel_delta'], sample['label'], sample['considered'])
+  considered = sample[f'considered{block.split(".")[0]}']
+  kernels |= distances_by_class(sample['kernel_delta'], sample['label'], considered)
   blocks = {name: numbers_of(one) for name, one in samplings.items()}
   names = run.class_names
   drawn = {
     'offsets_points': offset_figures.points(images, sampling, position, names, run.model.mask_gain),
     'offsets_fields': offset_figures.fields(images, fields, first, samplings, names),
-    'offsets_contexts': offset_figures.contexts(contexts, sample['label'], names),
-    'offsets_kernel_deltas': offset_figures.kernel_deltas(kernels, sample['label'], names, block),
+    'offsets_contexts': context_figures.contexts(contexts, sample['label'], names),
+    'offsets_kernel_deltas': context_figures.kernel_deltas(kernels, sample['label'], names, block),
   }
   files = {name: run.folder / name for name in drawn}
   path = run.folder / 'offsets'
@@ -132,13 +137,12 @@ def write(run, images=None):
 
 
 def sample_of(run, block):
-  """Contexts, kernel deltas of a block and the classes its stage considers, of the first test images."""
-  stage = int(block.split('.')[0])
+  """Contexts, the classes that are considered and kernel deltas of a block, of the first test images."""
 
   def taken(out, _):
     delta = out['kernel_delta'][block]
-    found = {f'context{s}': out[f'context{s}'] for s in STAGES}
-    found |= {'kernel_delta': delta.reshape(len(delta), -1), 'considered': out[f'considered{stage}']}
+    found = {f'{what}{s}': out[f'{what}{s}'] for what in ('context', 'considered') for s in STAGES}
+    found['kernel_delta'] = delta.reshape(len(delta), -1)
     return {
       name: value if value.dtype == bool else value.astype(jnp.float32) for name, value in found.items()
     }
@@ -174,4 +178,4 @@ def _print(blocks, kernels, block):
     ]
     table.add_row(name, *(f'{value:.2f}' for value in values), f'{numbers["mean_mask"]:.3f}')
   rich.print(table)
-  print(f'kernel deltas of block {block}: {offset_figures.distances_in_words(kernels)}')
+  print(f'kernel deltas of block {block}: {context_figures.distances_in_words(kernels)}')

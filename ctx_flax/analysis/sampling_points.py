@@ -1,7 +1,9 @@
 """Where the taps of contextual convolutions read an image, in its pixels.
 
 Axes: b images, u v output grid, k taps (row-major). Points and offsets have (dy, dx) last. Pixel p of a map
-that is S times smaller than the image has its centre at (p + 1/2) S - 1/2 in the image's pixels.
+that is S times smaller than the image is put at (p + 1/2) S - 1/2 in the image's pixels. That is exact for a
+ConvNeXt, whose strided convolutions do not overlap. Those of a ResNet are padded on both sides and centred at
+p S: its points are put (S - 1) / 2 image pixels too far down and right; the offsets are as long as they are.
 """
 
 import dataclasses
