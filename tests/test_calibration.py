@@ -1,5 +1,7 @@
 """Reliability and calibration error against values by hand."""
 
+import io
+
 import numpy as np
 
 from ctx_flax.analysis import calibration
@@ -42,5 +44,13 @@ def test_figure():
   np.testing.assert_allclose([bar.get_height() for bar in above.patches], [0, 100, 0, 100])
   np.testing.assert_allclose([bar.get_x() for bar in above.patches], [0, 25, 50, 75])
   assert [bar.get_height() for bar in below.patches] == [1, 1, 1, 2]
+  assert [text.get_text() for text in below.texts] == ['1', '1', '1', '2']
   assert above.get_xlim() == above.get_ylim() == (0, 100)
   assert f'{100 * found["ece"]:.1f} %' in above.get_title() and 'confidence' in below.get_xlabel()
+
+
+def test_the_name_of_a_run_is_no_mathematics():
+  found = calibration.reliability([0.0, 1.0], [True, True], bins=40)
+  figure = calibration.draw(found, r'a$\frac b$, step 1')
+  figure.savefig(io.BytesIO())
+  assert not figure.axes[1].texts  # so many numbers would lie on each other

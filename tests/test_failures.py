@@ -1,4 +1,4 @@
-"""Failures: decisions on hand-made scores, tables with known answers, figures, and a run from end to end."""
+"""Failures: decisions on hand-made scores, tables with known answers, and a run from end to end."""
 
 import csv
 import json
@@ -9,7 +9,8 @@ import pytest
 from run_files import make_run
 from test_loop import tiny_config
 
-from ctx_flax.analysis import failure_figures, failures
+from ctx_flax.analysis import failures
+from ctx_flax.analysis.run import open_run
 from ctx_flax.analysis.stage_decisions import decide
 from ctx_flax.training.halt import Halt
 
@@ -39,12 +40,11 @@ LABELS = jnp.zeros(3, jnp.int32)
 def test_decisions():
   found = decide(outputs(SCORES, CONSIDERED), LABELS, 'reduction')
   assert found['predicted'].tolist() == [0, 1, 1] and found['dropped'].tolist() == [0, 3, 0]
+  # The best score of image 1 at stage 3 is that of a dropped class, and does not count.
+  assert [found[f'predicted{s}'].tolist() for s in (1, 2, 3)] == [[0, 1, 0], [0, 1, 1], [0, 1, 0]]
+  assert found['confidence'].dtype == found['true_probability'].dtype == jnp.float32
   assert found['correct1'].tolist() == [True, False, True]
-  assert found['correct3'].tolist() == [
-    True,
-    False,
-    True,
-  ]  # the best score of all is dropped, and does not count
+  assert found['correct3'].tolist() == [True, False, True]
   assert found['kept2'].tolist() == [True] * 3 and found['kept4'].tolist() == [True, False, True]
   assert 'kept1' not in found
   sigmoid = lambda x: 1 / (1 + np.exp(-x))
@@ -63,10 +63,28 @@ def test_reranking_decides_between_all_classes():
 
 def test_plain_networks_have_one_stage():
   found = decide(outputs({4: SCORES[4]}, {4: [[1, 1, 1]] * 3}), LABELS, 'reduction')
-  assert set(found) == {'predicted', 'confidence', 'true_probability', 'correct4', 'dropped'}
+  assert set(found) == {'predicted4', 'predicted', 'confidence', 'true_probability', 'correct4', 'dropped'}
   assert found['dropped'].tolist() == [0, 0, 0]
   stages = failures.by_stage({k: np.asarray(v) for k, v in found.items()})
   assert stages == {'accuracy': {4: pytest.approx(2 / 3)}, 'recall': {}}
+
+
+def test_two_classes_and_a_tie():
+  scores = {s: [[1, 1], [2, 1]] for s in (1, 2, 3, 4)}
+  considered = {s: [[1, 1], [1, 0]] if s == 4 else [[1, 1], [1, 1]] for s in (1, 2, 3, 4)}
+  found = decide(outputs(scores, considered), jnp.array([1, 1]), 'reduction')
+  assert found['predicted'].tolist() == [0, 0] and found['dropped'].tolist() == [0, 4]
+  assert found['confidence'].tolist() == [0.5, 1] and found['true_probability'].tolist() == [0.5, 0]
+  pairs = failures.confusions(np.array([1, 1]), np.asarray(found['predicted']), 5)  # 1 is never predicted
+  assert pairs == [{'true': 1, 'predicted': 0, 'images': 2, 'share': 1.0}]
+
+
+def test_a_class_is_considered_again_under_rerank():
+  scores = {s: [[1, 0]] for s in (1, 2, 3, 4)}
+  considered = {1: [[1, 1]], 2: [[0, 1]], 3: [[1, 1]], 4: [[0, 1]]}
+  found = decide(outputs(scores, considered), jnp.array([0]), 'rerank')
+  assert found['dropped'].tolist() == [2] and found['correct4'].tolist() == [True]  # the first, and yet right
+  assert [found[f'kept{s}'].tolist() for s in (2, 3, 4)] == [[False], [True], [False]]
 
 
 def test_most_confident_mistakes():
@@ -89,42 +107,6 @@ def test_confusions():
     (1, 0, 1, 0.5),
   ]
   assert failures.confusions(labels, labels, 3) == []
-
-
-def test_figures():
-  table = {
-    'predicted': ['$', 'a very long name of a class indeed'],
-    'true': ['_', 'b'],
-    'probability': [0.954, 0.6],
-    'true_probability': [0.0, 0.3],
-    'dropped_at_stage': [3, '-'],
-  }
-  figure = failure_figures.gallery(np.zeros((2, 8, 8, 3), np.uint8), table, 'a run')
-  first, second = (axes.get_title() for axes in figure.axes)
-  assert first == '\\$ (95 %)\nis _ (0 %)\ndropped before stage 3'
-  assert second == 'a very long name of a… (60 %)\nis b (30 %)\nconsidered to the end'
-  figure.canvas.draw()  # a dollar is no mathematics
-  pairs = [
-    {'true': 0, 'predicted': 1, 'images': 4, 'share': 0.5},
-    {'true': 1, 'predicted': 0, 'images': 3, 'share': 1},
-  ]
-  (axes,) = failure_figures.confusion_bars(pairs, ['cat', 'dog'], 'a run').axes
-  assert [bar.get_width() for bar in axes.patches] == [4, 3] and axes.get_xlabel() == 'test images'
-  assert [text.get_text() for text in axes.get_yticklabels()] == ['cat  →  dog', 'dog  →  cat']
-  assert axes.patches[0].get_y() > axes.patches[1].get_y()
-  stages = {'accuracy': {1: 0.25, 2: 0.5}, 'recall': {2: 0.75}}
-  (axes,) = failure_figures.stage_bars(stages, 'a run').axes
-  assert [bar.get_height() for bar in axes.patches] == [25, 50, 75] and '%' in axes.get_ylabel()
-
-
-def test_no_mistakes_are_said():
-  columns = 'predicted', 'true', 'probability', 'true_probability', 'dropped_at_stage'
-  empty = {name: [] for name in columns}
-  gallery = failure_figures.gallery(np.zeros((0, 8, 8, 3), np.uint8), empty, 'a run')
-  bars = failure_figures.confusion_bars([], ['cat'], 'a run')
-  for figure in (gallery, bars):
-    assert 'no mistakes' in [text.get_text() for text in figure.axes[0].texts]
-    figure.canvas.draw()
 
 
 @pytest.fixture(scope='module')
@@ -150,10 +132,55 @@ def test_a_run(run):
   rows = list(csv.DictReader((folder / 'failures.csv').read_text(encoding='utf-8').splitlines()))
   assert len(rows) == 7 and len(written['confusions']) == 3
   # What a selection dropped has no probability, and who was dropped early is not considered later.
+  assert len({row['dropped_at_stage'] for row in rows}) > 1
   for row in rows:
     assert (row['dropped_at_stage'] == '-') == (float(row['true_probability']) > 0)
   confidences = [float(row['probability']) for row in rows]
   assert confidences == sorted(confidences, reverse=True)
+
+
+def test_a_run_without_mistakes(run, monkeypatch, capsys):
+  config, workdir, found = run
+  perfect = {name: found[name] for name in ('label', 'index', 'confidence', 'true_probability')}
+  perfect |= {f'kept{s}': np.ones(360, bool) for s in (2, 3, 4)}
+  perfect |= {f'correct{s}': np.ones(360, bool) for s in (1, 2, 3, 4)}
+  perfect |= {'predicted': found['label'], 'dropped': np.zeros(360, int)}
+  monkeypatch.setattr(failures, 'decisions', lambda run: perfect)
+  again = failures.write(open_run(config, workdir))
+  assert len(again['mistakes']) == 0 and again['confusions'] == []
+  assert '0 of 360 images wrong: accuracy 100.00 %' in capsys.readouterr().out
+  folder = workdir / 'analysis'
+  header = 'index,image,true,true_probability,predicted,probability,dropped_at_stage\n'
+  assert (folder / 'failures.csv').read_text() == header
+  assert 'no mistakes' in (folder / 'failures_gallery.svg').read_text(encoding='utf-8')
+
+
+def test_what_is_printed_fits_a_terminal(monkeypatch, run, capsys):
+  config, workdir, found = run
+  options = config.copy_and_resolve_references()
+  options.failures.images = 12
+  opened = open_run(options, workdir)
+  monkeypatch.setenv('COLUMNS', '80')
+  table = failures.mistake_table(opened, found, failures.most_confident(found, 12))
+  table['image'] = [f'validation/n01440764/ILSVRC2012_val_{i:08}.JPEG' for i in range(12)]
+  table['true'] = ['[bold]tench, Tinca tinca, a fish of still waters'] * 12
+  numbers = json.loads((workdir / 'analysis' / 'failures.json').read_text())
+  numbers |= {'mistakes': {'images': 300, 'by_selection': 100, 'by_last_stage': 200, 'most_confident': table}}
+  numbers |= {'accuracy': {1: 0.1, 4: 0.2}, 'recall': {2: 0.9, 3: 0.9}}
+  pair = {'true': 'tench', 'predicted': 'a bird of prey', 'images': 7, 'share': 0.25}
+  failures._print(opened, numbers | {'confusions': [pair]})
+  out = capsys.readouterr().out
+  assert max(map(len, out.splitlines())) <= 80
+  assert '[bold]' in out and out.count('│ …') == 10  # of twelve; the ends of the names
+  assert '100 decided by the drop of the true class, 200 by the last stage' in out
+  assert [cell.strip() for cell in next(line for line in out.splitlines() if 'prey' in line).split('│')][
+    1:5
+  ] == [
+    'tench',
+    'a bird of prey',
+    '7',
+    '25.0',
+  ]
 
 
 def test_a_plain_run(tmp_path, capsys):
@@ -162,7 +189,8 @@ def test_a_plain_run(tmp_path, capsys):
   config.failures.images = 2
   found = failures.failures(config, make_run(config, tmp_path / 'plain'))
   assert found['recall'] == {} and len(found['mistakes']) == 2
-  assert 'by a selection' not in capsys.readouterr().out
+  out = capsys.readouterr().out
+  assert 'images wrong' in out and 'the drop' not in out
 
 
 @pytest.mark.parametrize('name', ['images', 'pairs', 'bins'])

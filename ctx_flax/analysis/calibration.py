@@ -6,6 +6,9 @@ Source: Guo et al., On Calibration of Modern Neural Networks, https://arxiv.org/
 import numpy as np
 
 from ctx_flax.analysis import figures
+from ctx_flax.analysis.failure_figures import run_title
+
+COUNTED = 30  # bins: the images of more of them are not written as numbers
 
 
 def reliability(confidence, correct, bins):
@@ -43,8 +46,10 @@ def draw(found, title):
   above, below = axes[:, 0]
   edges, width = 100 * found['edges'][:-1], 100 / len(found['images'])
   right = np.nan_to_num(100 * found['accuracy'])
-  above.bar(edges, right, width, align='edge', color=figures.COLOURS[6], edgecolor='black', label='accuracy')
-  above.plot([0, 100], [0, 100], color='black', linestyle='--', label='as sure as right')
+  above.bar(
+    edges, right, width, align='edge', color=figures.COLOURS[6], edgecolor='black', label='accuracy of a bin'
+  )
+  above.plot([0, 100], [0, 100], color='black', linestyle='--', label='as right as sure')
   filled = found['images'] > 0
   above.plot(
     100 * found['confidence'][filled],
@@ -52,14 +57,20 @@ def draw(found, title):
     linestyle='',
     marker='o',
     color=figures.COLOURS[2],
-    label='mean confidence and accuracy of a bin',
+    clip_on=False,
+    label='mean confidence of a bin',
   )
   above.set_ylabel('accuracy (%)')
   above.set_ylim(0, 100)
   above.set_xlim(0, 100)
-  above.legend(frameon=False, fontsize='small', loc='upper left')
-  above.set_title(f'Reliability, {title}\nexpected calibration error {100 * found["ece"]:.1f} %')
-  below.bar(edges, found['images'], width, align='edge', color='0.6', edgecolor='black')
+  # Outside: bars may stand in any corner.
+  figure.legend(frameon=False, fontsize='small', loc='outside lower center', ncols=3)
+  above.set_title(f'Reliability, {run_title(title)}\nexpected calibration error {100 * found["ece"]:.1f} %')
+  bars = below.bar(edges, found['images'], width, align='edge', color='0.6', edgecolor='black')
+  if len(bars) <= COUNTED:  # beside a bin with nearly all images the bars of the others are not seen
+    counts = [f'{n}' if n else '' for n in found['images']]
+    below.bar_label(bars, counts, padding=2, rotation=90, fontsize=7)
+    below.set_ylim(0, 1.5 * max(found['images'].max(), 1))
   below.set_ylabel('images')
   below.set_xlabel('confidence: probability of the predicted class (%)')
   return figure

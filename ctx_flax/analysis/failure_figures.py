@@ -9,56 +9,68 @@ from ctx_flax.analysis import figures
 
 COLUMNS = 6  # of the gallery
 LONGEST = 22  # letters of a class name in a caption
+LONGEST_BESIDE = 20  # of one in the gallery, between its neighbours
+LONGEST_TITLE = 42  # of a run's title
 
 
-def short(name):
+def short(name, longest=LONGEST):
   """A class name for a caption: cut where it is long, and taken as it stands (no mathematics)."""
-  name = name if len(name) <= LONGEST else name[: LONGEST - 1] + '…'
+  name = name if len(name) <= longest else name[: longest - 1] + '…'
   return name.replace('$', r'\$')
 
 
-def gallery(pixels, table, title):
+def run_title(title):
+  """The title of a run for a figure: cut in the middle, as its end says which step it is."""
+  if len(title) > LONGEST_TITLE:
+    title = f'{title[: LONGEST_TITLE // 2]}…{title[1 - LONGEST_TITLE // 2 :]}'
+  return title.replace('$', r'\$')
+
+
+def gallery(pixels, table, title, contextual=True):
   """A Figure of mistakes, an image each with what it is and what it was taken for.
 
   Args:
     pixels: uint8 (m, s, s, 3).
     table: what `failures.mistake_table` returned.
     title: of the run.
+    contextual: False for a plain network, which drops no class: nothing is said about it then.
   """
   columns = min(COLUMNS, max(len(pixels), 1))
   rows = max(math.ceil(len(pixels) / columns), 1)
-  figure, axes = figures.new_figure(rows, columns, width=max(2.1, 4.2 / columns), height=2.7)
+  figure, axes = figures.new_figure(rows, columns, width=max(2.5, 5 / columns), height=3.2)
   for panel in axes.flat:
     panel.set_axis_off()
   for i, panel in zip(range(len(pixels)), axes.flat, strict=False):
     panel.set_axis_on()
     dropped = table['dropped_at_stage'][i]
     lines = [
-      f'{short(table["predicted"][i])} ({100 * table["probability"][i]:.0f} %)',
-      f'is {short(table["true"][i])} ({100 * table["true_probability"][i]:.0f} %)',
-      f'dropped before stage {dropped}' if dropped != '-' else 'considered to the end',
+      f'true {short(table["true"][i], LONGEST_BESIDE)} ({100 * table["true_probability"][i]:.0f} %)',
+      f'predicted {short(table["predicted"][i], LONGEST_BESIDE)} ({100 * table["probability"][i]:.0f} %)',
     ]
+    if contextual:
+      lines.append(f'dropped at stage {dropped}' if dropped != '-' else 'not dropped')
     figures.show_image(panel, pixels[i])
     panel.set_title('\n'.join(lines), fontsize=8)
   if not len(pixels):
     axes[0, 0].text(0.5, 0.5, 'no mistakes', ha='center', va='center', transform=axes[0, 0].transAxes)
-  figure.suptitle(f'Most confident mistakes: {short(title)}' if len(pixels) else f'{short(title)}')
+  figure.suptitle(f'Most confident mistakes\n{run_title(title)}')
   return figure
 
 
 def confusion_bars(pairs, class_names, title):
   """A Figure of what `failures.confusions` returned, the most frequent one at the top."""
-  figure, axes = figures.new_figure(width=7, height=1.2 + 0.3 * max(len(pairs), 1))
+  figure, axes = figures.new_figure(width=8, height=1.4 + 0.3 * max(len(pairs), 1))
   panel = axes[0, 0]
   names = [f'{short(class_names[p["true"]])}  →  {short(class_names[p["predicted"]])}' for p in pairs]
   places = np.arange(len(pairs))[::-1]
   bars = panel.barh(places, [p['images'] for p in pairs], color=figures.COLOURS[6], edgecolor='black')
-  panel.bar_label(bars, [f'{100 * p["share"]:.0f} % of the class' for p in pairs], padding=3, fontsize=8)
+  panel.bar_label(bars, [f'{p["images"]} ({100 * p["share"]:.0f} %)' for p in pairs], padding=3, fontsize=8)
   panel.set_yticks(places, names)
-  panel.set_xlabel('test images')
-  panel.set_xlim(0, 1.25 * max([p['images'] for p in pairs], default=1))
+  panel.set_xlabel('test images (% of the class)')
+  panel.set_xlim(0, 1.4 * max([p['images'] for p in pairs], default=1))  # room for the numbers
   panel.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-  panel.set_title(f'Most frequent confusions (true → predicted), {short(title)}')
+  # Of the figure, not of the axes: what the class names leave of the width is too little for it.
+  figure.suptitle(f'Most frequent confusions, true → predicted\n{run_title(title)}')
   if not pairs:
     panel.text(0.5, 0.5, 'no mistakes', ha='center', va='center', transform=panel.transAxes)
   return figure
@@ -78,10 +90,12 @@ def stage_bars(stages, title):
       heights = [100 * v for v in values.values()]
       bars = panel.bar(places, heights, 0.38, color=colour, hatch=hatch, edgecolor='black', label=label)
       panel.bar_label(bars, [f'{h:.1f}' for h in heights], fontsize=8)
+  first, last = min(stages['accuracy']), max(stages['accuracy'])
+  panel.set_xlim(first - 0.6, last + 0.6)
   panel.set_xticks(list(stages['accuracy']), [f'stage {s}' for s in stages['accuracy']])
   panel.set_ylabel('test images (%)')
   panel.set_ylim(0, 125)
   panel.set_yticks(range(0, 101, 20))
   panel.legend(frameon=False, fontsize='small', loc='upper left')
-  panel.set_title(f'Accuracy by stage, {short(title)}')
+  panel.set_title(f'Accuracy by stage\n{run_title(title)}')
   return figure

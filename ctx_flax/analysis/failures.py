@@ -15,6 +15,7 @@ from ctx_flax.training import run_folder
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 SHOWN = 10  # mistakes and confusions that are printed
+LONGEST = 22  # letters of an image's name in the table
 OPTIONS = 'images', 'pairs', 'bins'
 
 
@@ -62,7 +63,9 @@ def write(run):
   table = mistake_table(run, decided, mistakes)
   names = run.class_names
   drawn = {
-    'failures_gallery': failure_figures.gallery(pixels_of(run, table['index']), table, run.title),
+    'failures_gallery': failure_figures.gallery(
+      pixels_of(run, table['index']), table, run.title, run.model.contextual
+    ),
     'failures_confusions': failure_figures.confusion_bars(pairs, names, run.title),
     'failures_stages': failure_figures.stage_bars(stages, run.title),
     'failures_calibration': calibration.draw(reliable, run.title),
@@ -178,24 +181,46 @@ def pixels_of(run, indices):
 
 
 def _print(run, numbers):
-  mistakes = numbers['mistakes']
-  table = rich.table.Table(title='The most confident mistakes')
-  for column in ('image', 'true class', '%', 'predicted', '%', 'dropped'):
-    table.add_column(column, justify='right' if column in ('%', 'dropped') else 'left', overflow='ellipsis')
+  mistakes, pairs = numbers['mistakes'], numbers['confusions']
   listed = mistakes['most_confident']
-  for row in list(zip(*listed.values(), strict=True))[:SHOWN]:
-    _, image, true, p_true, predicted, p, dropped = row
-    texts = image, true, f'{100 * p_true:.1f}', predicted, f'{100 * p:.1f}', str(dropped)
-    table.add_row(*map(rich.text.Text, texts))
-  if listed['index']:
-    rich.print(table)
+  wrong = [
+    (_end(image), true, f'{100 * p_true:.1f}', predicted, f'{100 * p:.1f}', str(dropped))
+    for _, image, true, p_true, predicted, p, dropped in zip(*listed.values(), strict=True)
+  ]
+  _print_table(
+    'The most confident mistakes', ('image', 'true class', '%', 'predicted', '%', 'dropped'), wrong
+  )
+  confused = [
+    (pair['true'], pair['predicted'], f'{pair["images"]}', f'{100 * pair["share"]:.1f}') for pair in pairs
+  ]
+  _print_table('The most frequent confusions', ('true class', 'predicted', 'images', '% of class'), confused)
   for name, what in (('accuracy', 'accuracy by stage'), ('recall', 'true class considered')):
     if len(numbers[name]) > 1:
       print(f'{what}: ' + ', '.join(f'{s}: {100 * v:.1f} %' for s, v in numbers[name].items()))
-  accuracy = 100 * numbers['accuracy'][4]
   print(
-    f'{mistakes["images"]} of {numbers["images"]} images wrong (accuracy {accuracy:.2f} %)'
-    + (f': {mistakes["by_selection"]} by a selection, ' if run.model.contextual else ', ')
-    + f'{mistakes["by_last_stage"]} by the last stage; '
-    f'expected calibration error {100 * numbers["calibration"]["ece"]:.1f} %'
+    f'{mistakes["images"]:,} of {numbers["images"]:,} images wrong: accuracy '
+    f'{100 * numbers["accuracy"][4]:.2f} %, calibration error {100 * numbers["calibration"]["ece"]:.1f} %'
   )
+  if run.model.contextual and mistakes['images']:
+    print(
+      f'of the mistakes {mistakes["by_selection"]:,} decided by the drop of the true class, '
+      f'{mistakes["by_last_stage"]:,} by the last stage'
+    )
+
+
+def _print_table(title, columns, rows):
+  """Prints the first SHOWN rows; names that are too long for the screen end in an ellipsis."""
+  if not rows:
+    return
+  table = rich.table.Table(title=title)
+  for column in columns:
+    named = column in ('image', 'true class', 'predicted')
+    table.add_column(column, justify='left' if named else 'right', no_wrap=not named)
+  for row in rows[:SHOWN]:
+    table.add_row(*(rich.text.Text(text, no_wrap=True, overflow='ellipsis') for text in row))
+  rich.print(table)
+
+
+def _end(name):
+  """The end of a path, which tells images apart."""
+  return name if len(name) <= LONGEST else '…' + name[1 - LONGEST :]

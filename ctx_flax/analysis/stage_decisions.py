@@ -18,10 +18,12 @@ def decide(out, labels, selection):
 
   Returns:
     {name: (b,)}:
-      'predicted': int, the best class of the last stage among those that it decides between;
+      'predicted1'..'predicted4': int, the best class of the stage among those that it decides between, as far
+        as there are such stages;
+      'predicted': the last of them, the network's answer;
       'confidence', 'true_probability': float32, softmax of the final logits at that class and at the label; 0
         for a label that was dropped;
-      'correct1'..'correct4': bool, the best class of the stage is the label, as far as there are such stages;
+      'correct1'..'correct4': bool, 'predicted' of the stage is the label;
       'kept2'..'kept4': bool, the label is among the classes considered at the stage;
       'dropped': int, the first stage that did not consider the label any more, 0 for none.
   """
@@ -31,13 +33,13 @@ def decide(out, labels, selection):
   for stage in losses.stages(out):
     scores, alive = losses.stage_scores(out, stage, selection)
     logits = jnp.where(alive, scores, -jnp.inf)
-    found[f'correct{stage}'] = logits.argmax(-1) == labels
+    found[f'predicted{stage}'] = found['predicted'] = logits.argmax(-1)
+    found[f'correct{stage}'] = found['predicted'] == labels
     if stage in SELECTED and 'scores1' in out:
       kept = at_label(out[f'considered{stage}'])
       found[f'kept{stage}'] = kept
       dropped = jnp.where((dropped == 0) & ~kept, stage, dropped)
   probabilities = jax.nn.softmax(logits)
-  found['predicted'] = logits.argmax(-1)
   found['confidence'] = probabilities.max(-1)
   found['true_probability'] = at_label(probabilities)
   # A network that reranks considers a class again that an earlier stage had left out.
