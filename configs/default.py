@@ -137,7 +137,7 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   grad_cam.stage = 0  # whose features are weighted, 1 to 4; 0 = the last with a map of at least 4 x 4
   grad_cam.method = 'grad_cam'  # or 'hirescam', 'grad_cam++'
   grad_cam.plain = ''  # folder of a second run, shown beside this one
-  grad_cam.steps = 24  # points of the deletion and insertion curves; 0 = none
+  grad_cam.steps = 24  # equal parts of the pixels in deletion and insertion; 0 = no curves
 
   config.failures = failures = ml_collections.ConfigDict()  # --mode=failures
   failures.images = 24  # most confident mistakes in the gallery and the table

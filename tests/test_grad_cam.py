@@ -89,6 +89,7 @@ def explained(m, k, **changed):
     'dropped': each(np.zeros((m, k), int)),
     'stages': {'ctx': 3, 'plain': 3},
     'strides': {'ctx': 4, 'plain': 4},
+    'centres': {'ctx': 1.5, 'plain': 1.5},
   }
   pixels = np.zeros((m, 8, 8, 3), np.uint8)
   images = Images(pixels.astype(np.float32), pixels, np.zeros(m, int), tuple(f'a/{i}.png' for i in range(m)))

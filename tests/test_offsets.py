@@ -10,7 +10,7 @@ from run_files import make_run
 from test_loop import tiny_config
 
 from ctx_flax.analysis import figures, offsets
-from ctx_flax.analysis.sampling_points import mean_offsets, position_of, sample, sampling_of
+from ctx_flax.analysis.sampling_points import first_centre, mean_offsets, position_of, sample, sampling_of
 from ctx_flax.models import create_model
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv
 from ctx_flax.training.halt import Halt
@@ -119,6 +119,23 @@ def test_a_resnet_with_strides():
     assert spacing == 64 / u
     # A block with a stride reads a finer map than it makes.
     assert found.scale == spacing / (2 if block.endswith('.0') else 1), block
+    # Everything is padded by half a kernel, so that the first position is centred on the first pixel.
+    np.testing.assert_allclose(found.regular[0, 0, 4], 0)
+
+
+def test_where_a_map_begins():
+  plain = {
+    name: create_model(name, num_classes=5, depths=(1, 1, 1, 1)) for name in ('resnet_mini', 'convnext_mini')
+  }
+  image = jnp.ones((1, 64, 64, 3))
+  for name, model in plain.items():
+    # Grow what the first position of stage 1 depends on from the first pixel on: its middle is the centre.
+    variables = model.init(jax.random.key(0), image, train=False)
+    stem = lambda x, m=model, v=variables: m.apply(v, x, train=False)[1]['stage1'][0, 8, 8].sum()
+    seen = np.abs(jax.jit(jax.grad(stem))(jax.random.normal(jax.random.key(1), image.shape)))[0].sum(-1)
+    rows = np.flatnonzero(seen.sum(1))
+    centre = first_centre(model, 4) + 8 * 4
+    np.testing.assert_allclose((rows[0] + rows[-1]) / 2, centre, atol=0.6, err_msg=name)
 
 
 @pytest.fixture(scope='module')

@@ -110,14 +110,16 @@ def stride_of(model, stage):
   return getattr(model, 'stem_stride', 4) * 2 ** (stage - 1)
 
 
-def upsample(maps, side, stride):
+def upsample(maps, side, stride, first=None):
   """Maps (m, h, w) -> (m, side, side), bilinear between pixel centres, the edge's value beyond them.
 
-  Position p of a map has its centre at (p + 1/2) stride - 1/2 in the image's pixels. The stride is the
-  network's, not side / h: where it does not divide the side, the network leaves a remainder out.
+  Position p of a map has its centre at p * stride + first in the image's pixels, by default that of patches
+  of `stride` pixels. The stride is the network's, not side / h: where it does not divide the side, the network
+  leaves a remainder out.
   """
   maps = np.asarray(maps, np.float32)
-  centres = (np.arange(side) + 0.5) / stride - 0.5
+  first = (stride - 1) / 2 if first is None else first
+  centres = (np.arange(side) - first) / stride
 
   def weights(size):  # (side, size); the rows sum to 1
     places = np.clip(centres, 0, size - 1)

@@ -13,6 +13,7 @@ import rich.text
 from ctx_flax.analysis import class_activation, faithfulness, figures, grad_cam_figures
 from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.run import open_beside, open_run
+from ctx_flax.analysis.sampling_points import first_centre
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 AT_ONCE = 8  # images of a gradient: a folder of files may hold more than fit into memory
@@ -88,7 +89,7 @@ def write(run, images=None, runs=None, classes=()):
     A dict, of m images and k classes of each: the true one (the predicted one of the first network where it
     is not known) and its rival, or those that were asked for.
       'classes': int (m, k); 'roles': k of 'true', 'predicted', 'rival', 'given';
-      by network: 'maps' float32 (m, k, h, w), 'stages' and 'strides' of them, 'states' m lists of k,
+      by network: 'maps' float32 (m, k, h, w), their 'stages', 'strides' and 'centres', 'states' m lists of k,
       'probabilities' (m, k), 'dropped' int (m, k), and, of the first class, 'curves', 'areas', 'mean_areas'
       (see ctx_flax.analysis.faithfulness);
       'files': {name: path without suffix}.
@@ -105,18 +106,30 @@ def write(run, images=None, runs=None, classes=()):
   side = images.arrays.shape[1]
   roles = ('given',) * len(classes) or ('true' if images.labels[0] >= 0 else 'predicted', 'rival')
   found: dict = {'classes': chosen, 'roles': roles}
-  parts = 'stages', 'maps', 'states', 'probabilities', 'dropped', 'strides', 'curves', 'areas', 'mean_areas'
+  parts = (
+    'stages',
+    'maps',
+    'states',
+    'probabilities',
+    'dropped',
+    'strides',
+    'centres',
+    'curves',
+    'areas',
+    'mean_areas',
+  )
   found |= {part: {} for part in parts}
   for name, one in runs.items():
     stage = options.stage or class_activation.last_stage_with_a_map(one, side)
     found['stages'][name] = stage
-    found['strides'][name] = class_activation.stride_of(one.model, stage)
+    stride = found['strides'][name] = class_activation.stride_of(one.model, stage)
+    first = found['centres'][name] = first_centre(one.model, stride)
     found['maps'][name] = maps_of(one, images, chosen, stage, options.method)
     found['states'][name] = [[class_activation.state(m) for m in row] for row in found['maps'][name]]
     found['probabilities'][name] = np.take_along_axis(said[name]['probabilities'], chosen, 1)
     found['dropped'][name] = np.take_along_axis(said[name]['dropped'], chosen, 1)
     if options.steps:
-      saliency = class_activation.upsample(found['maps'][name][:, 0], side, found['strides'][name])
+      saliency = class_activation.upsample(found['maps'][name][:, 0], side, stride, first)
       curves = faithfulness.curves_of(one, images.arrays, chosen[:, 0], saliency, options.steps)
       areas = faithfulness.areas_of(curves)
       found['curves'][name], found['areas'][name] = curves, areas

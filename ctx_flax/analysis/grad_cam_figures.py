@@ -38,7 +38,10 @@ def overlays(images, found, class_names, method):
   for i in range(shown):
     maps = {
       network: class_activation.upsample(
-        class_activation.normalised(found['maps'][network][i]), side, found['strides'][network]
+        class_activation.normalised(found['maps'][network][i]),
+        side,
+        found['strides'][network],
+        found['centres'][network],
       )
       for network in networks
     }

@@ -4,6 +4,8 @@ import dataclasses
 import glob
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +32,31 @@ class Images:
 
   def __len__(self):
     return len(self.names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+  """Some images of a Source, by their numbers."""
+
+  source: Any
+  indices: Sequence[int]
+
+  @property
+  def num_classes(self):
+    return self.source.num_classes
+
+  @property
+  def class_names(self):
+    return self.source.class_names
+
+  def __len__(self):
+    return len(self.indices)
+
+  def __getitem__(self, index):
+    return self.source[self.indices[index]]
+
+  def name(self, index):
+    return self.source.name(self.indices[index])
 
 
 def find_files(text):

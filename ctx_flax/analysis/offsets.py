@@ -7,7 +7,7 @@ import rich.table
 
 from ctx_flax.analysis import context_figures, figures, offset_figures
 from ctx_flax.analysis.all_images import over_images
-from ctx_flax.analysis.images import chosen_images
+from ctx_flax.analysis.images import Subset, chosen_images
 from ctx_flax.analysis.principal_components import all_same, distances_by_class, principal_components
 from ctx_flax.analysis.run import open_run
 from ctx_flax.analysis.sampling_points import blocks_of, mean_offsets, position_of, sampling_of
@@ -137,7 +137,7 @@ def write(run, images=None):
 
 
 def sample_of(run, block):
-  """Contexts, the classes that are considered and kernel deltas of a block, of the first test images."""
+  """Contexts, considered classes and kernel deltas of a block, of images spread over the test set."""
 
   def taken(out, _):
     delta = out['kernel_delta'][block]
@@ -147,7 +147,10 @@ def sample_of(run, block):
       name: value if value.dtype == bool else value.astype(jnp.float32) for name, value in found.items()
     }
 
-  return over_images(run, taken, 'contexts', limit=run.config.offsets.sample)
+  # Spread over the set: the images of a folder are sorted by class.
+  size = min(run.config.offsets.sample, len(run.source))
+  spread = Subset(run.source, np.linspace(0, len(run.source) - 1, size).astype(int).tolist())
+  return over_images(run, taken, 'contexts', spread)
 
 
 def components(vectors):

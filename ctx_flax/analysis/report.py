@@ -39,7 +39,11 @@ def report(config, workdir):
     Halt: the input is wrong (status 2), or the result could not be written (1).
   """
   with bad_input():
+    # All of them before the first picture, which may take long.
     recall_curves.check_settings(config.recall)
+    grad_cam.check_settings(config.grad_cam)
+    failures.check_settings(config.failures)
+    offsets.check_settings(config.offsets)
     if config.report.images < 1:
       raise ValueError(f'report.images must be 1 or more, but is {config.report.images}')
     run = open_run(config, workdir)

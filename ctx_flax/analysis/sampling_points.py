@@ -1,9 +1,7 @@
 """Where the taps of contextual convolutions read an image, in its pixels.
 
 Axes: b images, u v output grid, k taps (row-major). Points and offsets have (dy, dx) last. Pixel p of a map
-that is S times smaller than the image is put at (p + 1/2) S - 1/2 in the image's pixels. That is exact for a
-ConvNeXt, whose strided convolutions do not overlap. Those of a ResNet are padded on both sides and centred at
-p S: its points are put (S - 1) / 2 image pixels too far down and right; the offsets are as long as they are.
+that is S times smaller than the image is centred at p S + first in the image's pixels, see `first_centre`.
 """
 
 import dataclasses
@@ -48,11 +46,24 @@ def sampling_of(model, out, block, side):
   u = offsets.shape[1]
   # A ResNet's first block of a stage halves the map itself; a ConvNeXt has done it before.
   before = out[f'stage{stage - 1}'].shape[1] if isinstance(model, ResNet) and number == 0 else u
-  return sample(offsets, mask, before, side, block)
+  first = first_centre(model, side / before)
+  return sample(offsets, mask, before, side, block, first)
 
 
-def sample(offsets, mask, input_side, side, block=''):
-  """The Sampling of offsets (b, u, v, k, 2) and mask (b, u, v, k) on a map of input_side pixels."""
+def first_centre(model, scale):
+  """Where, in image pixels, the centre of a map's pixel 0 lies that is `scale` times coarser than the image.
+
+  A ConvNeXt cuts patches: its pixel 0 covers the first `scale` pixels. A ResNet's strided convolutions and
+  its pooling pad both sides: their pixel 0 is centred on pixel 0 of what they read.
+  """
+  return 0.0 if isinstance(model, ResNet) else (scale - 1) / 2
+
+
+def sample(offsets, mask, input_side, side, block='', first=None):
+  """The Sampling of offsets (b, u, v, k, 2) and mask (b, u, v, k) on a map of input_side pixels.
+
+  `first` is what `first_centre` returns, by default that of a ConvNeXt.
+  """
   offsets, mask = np.asarray(offsets, np.float32), np.asarray(mask, np.float32)
   u, k = offsets.shape[1], offsets.shape[3]
   size = round(k**0.5)
@@ -60,7 +71,8 @@ def sample(offsets, mask, input_side, side, block=''):
   place = lambda shifts: np.asarray(
     sampling_points(shifts, (size, size), (stride, stride), ((pad, pad), (pad, pad)), (1, 1))
   )
-  to_image = lambda points: (points + 0.5) * scale - 0.5
+  first = (scale - 1) / 2 if first is None else first
+  to_image = lambda points: points * scale + first
   regular = to_image(place(np.zeros_like(offsets[:1]))[0])
   return Sampling(block, to_image(place(offsets)), regular, mask, scale)
 
