@@ -14,7 +14,7 @@ from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.run import open_beside, open_run
 from ctx_flax.data import sources
 from ctx_flax.training import starting_point
-from ctx_flax.training.halt import Halt
+from ctx_flax.training.halt import Halt, bad_data
 
 
 @pytest.fixture(scope='module')
@@ -74,8 +74,9 @@ def test_images_that_cannot_be_read_are_left_out(run, capsys):
   np.testing.assert_array_equal(found['label'], [run.source[int(i)]['label'] for i in found['index']])
   assert 'image 121: it is gone' in capsys.readouterr().out
   source.holes = set(range(250))
-  with pytest.raises(ValueError, match='none of the images could be read'):
+  with pytest.raises(Halt, match='none of the images could be read') as halted, bad_data():
     over_images(run, taken, 'best', source)
+  assert halted.value.status == 2
 
 
 def test_pixels_are_what_the_network_sees(run):

@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from ctx_flax.data import pipeline
+from ctx_flax.data.decode import BadImage
 from ctx_flax.models.inference import apply_in_turn
 from ctx_flax.training import evaluation, parallel
 from ctx_flax.training.feed import Feed
@@ -26,13 +27,12 @@ def over_images(run, function, label, source=None, limit=0):
     {name: array}, 'label' and 'index' among them, a row for every image that could be read, in order.
 
   Raises:
-    BadImage: one could not be read, where data.on_bad_image is 'error'.
-    ValueError: none could be read.
+    BadImage: one could not be read, where data.on_bad_image is 'error', or none could.
   """
   parts = list(in_batches(run, function, label, source, limit))
   found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
   if not len(found['label']):
-    raise ValueError('none of the images could be read')
+    raise BadImage('none of the images could be read: check data.path')
   return found
 
 

@@ -114,8 +114,8 @@ def upsample(maps, side, stride, first=None):
   """Maps (m, h, w) -> (m, side, side), bilinear between pixel centres, the edge's value beyond them.
 
   Position p of a map has its centre at p * stride + first in the image's pixels, by default that of patches
-  of `stride` pixels. The stride is the network's, not side / h: where it does not divide the side, the network
-  leaves a remainder out.
+  of `stride` pixels. The stride is the network's, not side / h: where it does not divide the side, the
+  network leaves a remainder out.
   """
   maps = np.asarray(maps, np.float32)
   first = (stride - 1) / 2 if first is None else first
