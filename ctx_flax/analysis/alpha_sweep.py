@@ -167,8 +167,9 @@ def draw(found):
   name = 'alpha, weight of the losses of stages 1-3' if found['field'] == 'loss.alpha' else found['field']
   panel.set_xlabel(name)
   panel.set_ylabel('test accuracy (%)')
-  panel.set_xticks(places, [named(values[i]) for i in order], rotation=0 if numeric else 20)
-  panel.set_title(f'Accuracy against {found["field"]}, {len(found["seeds"])} seed(s)')
+  panel.set_xticks(places, [named(values[i]) for i in order], rotation=45 if numeric else 20)
+  seeds = len(found['seeds'])
+  panel.set_title(f'Accuracy against {found["field"]}, {seeds} seed{"s" if seeds > 1 else ""}')
   panel.legend(frameon=False)
   return figure
 
