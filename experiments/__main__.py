@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.measure import median, take_turns
 from benchmarks.train import compiled_step
-from ctx_flax.analysis import alpha_sweep, figures, recall_curves
+from ctx_flax.analysis import alpha_sweep, recall_curves, records
 from ctx_flax.analysis.many_runs import mean_and_deviation, train_each
 from ctx_flax.analysis.run import open_run
 from ctx_flax.training import run_folder, setup
@@ -110,7 +110,7 @@ def summary(name, results):
 
 
 def write(evidence, workdir):
-  figures.save_json(evidence, workdir / 'evidence.json')
+  records.save_json(evidence, workdir / 'evidence.json')
   run_folder.write_text(workdir / 'evidence.md', markdown(evidence))
 
 

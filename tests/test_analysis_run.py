@@ -9,8 +9,9 @@ from run_files import make_run
 from test_loop import tiny_config
 
 from ctx_flax.analysis.all_images import over_images
-from ctx_flax.analysis.figures import new_figure, plain, save, save_json
+from ctx_flax.analysis.figures import new_figure, save
 from ctx_flax.analysis.images import chosen_images
+from ctx_flax.analysis.records import plain, save_csv, save_json
 from ctx_flax.analysis.run import open_beside, open_run
 from ctx_flax.data import sources
 from ctx_flax.training import starting_point
@@ -136,6 +137,11 @@ def test_numbers_as_json(tmp_path):
   assert plain(values) == {'3': [[1.5, None]], 'b': [2, True, None], 'c': None, 'd': 'x'}
   save_json(values, tmp_path / 'x.json')
   assert json.loads((tmp_path / 'x.json').read_text())['b'] == [2, True, None]
+
+
+def test_tables_as_csv(tmp_path):
+  save_csv({'class': ['a,b', 'ß'], 'share': [0.5, 1]}, tmp_path / 'x.csv')
+  assert (tmp_path / 'x.csv').read_text() == 'class,share\n"a,b",0.5\nß,1\n'
 
 
 def test_one_process_only(run, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from ctx_flax.analysis import failure_figures
+from ctx_flax.analysis import failure_figures, figures
 
 TABLE = {
   'predicted': ['$', 'a very long name of a class indeed'],
@@ -83,9 +83,9 @@ def test_stage_bars():
 
 
 def test_titles_of_runs():
-  assert failure_figures.run_title('a$b, step 1') == r'a\$b, step 1'
-  long = failure_figures.run_title('r' * 60 + ', step 600')
-  assert len(long) <= failure_figures.LONGEST_TITLE and long.endswith(', step 600') and '…' in long
+  assert figures.run_title('a$b, step 1') == r'a\$b, step 1'
+  long = figures.run_title('r' * 60 + ', step 600')
+  assert len(long) <= figures.LONGEST_TITLE and long.endswith(', step 600') and '…' in long
 
 
 def test_no_mistakes_are_said():

@@ -7,7 +7,7 @@ import numpy as np
 import rich
 import rich.table
 
-from ctx_flax.analysis import figures
+from ctx_flax.analysis import figures, records
 from ctx_flax.analysis.many_runs import mean_and_deviation, train_each
 from ctx_flax.training import distributed, run_folder, setup
 from ctx_flax.training.halt import bad_input, failed_report
@@ -42,7 +42,7 @@ def alpha_sweep(config, workdir):
   def after(results):
     found.update(collect(config.sweep.field, list(dict.fromkeys(config.sweep.over)), seeds, results))
     with failed_report(folder):
-      figures.save_json(found, folder / 'sweep.json')
+      records.save_json(found, folder / 'sweep.json')
       figures.save(draw(found), folder / 'sweep')
 
   with bad_input():

@@ -6,7 +6,7 @@ Source: Guo et al., On Calibration of Modern Neural Networks, https://arxiv.org/
 import numpy as np
 
 from ctx_flax.analysis import figures
-from ctx_flax.analysis.failure_figures import run_title
+from ctx_flax.analysis.figures import run_title
 
 COUNTED = 30  # bins: the images of more of them are not written as numbers
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ctx_flax.analysis import figures
-from ctx_flax.analysis.failure_figures import short
+from ctx_flax.analysis.figures import short
 
 TOLD_APART = len(figures.MARKERS)  # classes that have a colour and a mark of their own
 

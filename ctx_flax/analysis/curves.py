@@ -69,7 +69,7 @@ def draw(metrics, title):
     elif kind == 'recall':
       panel.text(0.5, 0.5, 'a plain network drops no class', ha='center', transform=panel.transAxes)
   marks = f'marks: test images, {weights} weights' if weights else 'not tested'
-  figure.suptitle(f'{title}\nlines: training batches, {marks}')
+  figure.suptitle(f'{figures.run_title(title)}\nlines: training batches, {marks}')
   return figure
 
 
@@ -81,7 +81,7 @@ def draw_beside(runs):
       style, weights = figures.series_style(number), tested_weights(metrics)
       if f'train/{kind}4' in metrics:
         steps, values = metrics[f'train/{kind}4']
-        panel.plot(steps, factor * values, **style | {'marker': ''}, label=name)
+        panel.plot(steps, factor * values, **style | {'marker': ''}, label=figures.run_title(name))
       if f'test/{weights}/{kind}4' in metrics:
         steps, values = metrics[f'test/{weights}/{kind}4']
         panel.plot(steps, factor * values, **style | {'linestyle': '', 'markersize': 6})

@@ -6,24 +6,10 @@ import matplotlib
 import numpy as np
 
 from ctx_flax.analysis import figures
+from ctx_flax.analysis.figures import run_title, short
 
 COLUMNS = 6  # of the gallery
-LONGEST = 22  # letters of a class name in a caption
-LONGEST_BESIDE = 20  # of one in the gallery, between its neighbours
-LONGEST_TITLE = 42  # of a run's title
-
-
-def short(name, longest=LONGEST):
-  """A class name for a caption: cut where it is long, and taken as it stands (no mathematics)."""
-  name = name if len(name) <= longest else name[: longest - 1] + '…'
-  return name.replace('$', r'\$')
-
-
-def run_title(title):
-  """The title of a run for a figure: cut in the middle, as its end says which step it is."""
-  if len(title) > LONGEST_TITLE:
-    title = f'{title[: LONGEST_TITLE // 2]}…{title[1 - LONGEST_TITLE // 2 :]}'
-  return title.replace('$', r'\$')
+LONGEST_BESIDE = 20  # letters of a class name in the gallery, between its neighbours
 
 
 def gallery(pixels, table, title, contextual=True):

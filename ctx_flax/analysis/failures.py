@@ -5,13 +5,11 @@ import rich
 import rich.table
 import rich.text
 
-from ctx_flax.analysis import calibration, failure_figures, figures
+from ctx_flax.analysis import calibration, failure_figures, figures, records
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.images import chosen_images
-from ctx_flax.analysis.recall_curves import as_csv
 from ctx_flax.analysis.run import open_run
 from ctx_flax.analysis.stage_decisions import decide
-from ctx_flax.training import run_folder
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 SHOWN = 10  # mistakes and confusions that are printed
@@ -85,8 +83,8 @@ def write(run):
       ],
       'calibration': reliable,
     }
-    figures.save_json(numbers, path.with_suffix('.json'))
-    run_folder.write_text(path.with_suffix('.csv'), as_csv(table))
+    records.save_json(numbers, path.with_suffix('.json'))
+    records.save_csv(table, path.with_suffix('.csv'))
   _print(run, numbers)
   print(f'{path}.json, .csv, {path}_*.png, .svg', flush=True)
   return {

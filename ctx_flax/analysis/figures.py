@@ -1,15 +1,11 @@
 """How figures look and are written: legible in greyscale and to the colour-blind, as PNG and SVG."""
 
 import io
-import json
 import os
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
-
-from ctx_flax.training import run_folder
 
 # Okabe and Ito's colours, which the colour-blind tell apart (https://jfly.uni-koeln.de/color/); every series
 # has a dash and a marker of its own besides, for greyscale.
@@ -18,6 +14,8 @@ DASHES = ('-', '--', '-.', ':', (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (2, 2)
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 HEAT = 'inferno'  # its lightness rises evenly: the same order in greyscale
 DPI = 150
+LONGEST = 22  # letters of a class name in a caption
+LONGEST_TITLE = 42  # of a run's title
 # SVG's text stays text, to be searched and copied; the salt makes the same figure the same file.
 SETTINGS: Any = {
   'font.size': 10,
@@ -71,19 +69,14 @@ def save(figure, path):
   return written
 
 
-def save_json(values, path):
-  """Writes nested dicts and lists, arrays among them, as JSON; numbers that are not finite become null."""
-  run_folder.write_text(path, json.dumps(plain(values), indent=2, allow_nan=False) + '\n')
+def short(name, longest=LONGEST):
+  """A class name for a caption: cut where it is long, and taken as it stands (no mathematics)."""
+  name = name if len(name) <= longest else name[: longest - 1] + '…'
+  return name.replace('$', r'\$')
 
 
-def plain(value):
-  """Arrays as lists, scalars as numbers, what is not finite as None."""
-  if isinstance(value, dict):
-    return {str(name): plain(part) for name, part in value.items()}
-  if isinstance(value, np.ndarray | list | tuple):
-    return [plain(part) for part in value]
-  if isinstance(value, np.generic):
-    value = value.item()
-  if isinstance(value, float) and not np.isfinite(value):
-    return None
-  return value
+def run_title(title):
+  """The title of a run for a figure: cut in the middle, as its end says which step it is."""
+  if len(title) > LONGEST_TITLE:
+    title = f'{title[: LONGEST_TITLE // 2]}…{title[1 - LONGEST_TITLE // 2 :]}'
+  return title.replace('$', r'\$')

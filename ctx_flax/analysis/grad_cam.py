@@ -10,7 +10,7 @@ import rich
 import rich.table
 import rich.text
 
-from ctx_flax.analysis import class_activation, faithfulness, figures, grad_cam_figures
+from ctx_flax.analysis import class_activation, faithfulness, figures, grad_cam_figures, records
 from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.run import open_beside, open_run
 from ctx_flax.analysis.sampling_points import first_centre
@@ -142,7 +142,7 @@ def write(run, images=None, runs=None, classes=()):
       found['files']['grad_cam_curves'] = run.folder / 'grad_cam_curves'
       figures.save(grad_cam_figures.curves(found), found['files']['grad_cam_curves'])
     np.savez(path.with_suffix('.npz'), classes=chosen, **found['maps'])
-    figures.save_json(
+    records.save_json(
       {
         'run': run.title,
         'method': options.method,

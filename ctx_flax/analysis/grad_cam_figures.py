@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from ctx_flax.analysis import class_activation, faithfulness, figures
-from ctx_flax.analysis.failure_figures import short
+from ctx_flax.analysis.figures import short
 
 OPACITY = 0.75  # of the highest value
 SIDE = 2.3  # of a picture, inches

@@ -6,7 +6,7 @@ import pathlib
 import jax
 import numpy as np
 
-from ctx_flax.analysis.figures import plain
+from ctx_flax.analysis.records import plain
 from ctx_flax.training import loop, run_folder
 from ctx_flax.training.halt import failed_report
 

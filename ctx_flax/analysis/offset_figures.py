@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from ctx_flax.analysis import figures
-from ctx_flax.analysis.failure_figures import short
+from ctx_flax.analysis.figures import short
 
 COLUMNS = 4  # of images
 AREA = 80  # of a point of the largest weight, square points of print

@@ -5,7 +5,7 @@ import numpy as np
 import rich
 import rich.table
 
-from ctx_flax.analysis import context_figures, figures, offset_figures
+from ctx_flax.analysis import context_figures, figures, offset_figures, records
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.images import Subset, chosen_images
 from ctx_flax.analysis.principal_components import all_same, distances_by_class, principal_components
@@ -111,7 +111,7 @@ def write(run, images=None):
       'kernel_deltas': {name: value for name, value in kernels.items() if name != 'coordinates'},
       'sample': len(sample['label']),
     }
-    figures.save_json(numbers, path.with_suffix('.json'))
+    records.save_json(numbers, path.with_suffix('.json'))
     arrays = {f'field{stage}': value for stage, value in fields.items()}
     arrays |= {f'context{stage}': one['coordinates'] for stage, one in contexts.items()}
     np.savez(

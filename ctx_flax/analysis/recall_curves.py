@@ -9,18 +9,14 @@ does not say relative to what, so both readings are here:
 Source: the paper, supplementary 2.1.
 """
 
-import csv
-import io
-
 import jax.numpy as jnp
 import numpy as np
 import rich
 import rich.table
 
-from ctx_flax.analysis import figures
+from ctx_flax.analysis import figures, records
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.run import open_run
-from ctx_flax.training import run_folder
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 READINGS = {
@@ -79,8 +75,8 @@ def write(run):
       'class': [run.class_names[i] for i in order],
       **{name: values[order] for name, values in per_class.items()},
     }
-    figures.save_json(about | {**found, 'per_class': table}, path.with_suffix('.json'))
-    run_folder.write_text(path.with_suffix('.csv'), as_csv(table))
+    records.save_json(about | {**found, 'per_class': table}, path.with_suffix('.json'))
+    records.save_csv(table, path.with_suffix('.csv'))
   _print(run, found, table, naive)
   print(f'{path}.png, .svg, .json, .csv', flush=True)
   return {**found, 'per_class': per_class, 'files': {'recall_curves': path}}
@@ -222,18 +218,10 @@ def draw(found, target, title, naive=True):
     panel.set_ylim(0, 101)
     panel.set_xlim(left=0)
     panel.legend(title=f'smallest N at {100 * target:.6g} %', loc='lower right', frameon=False)
+  title = figures.run_title(title)
   what = title if naive else f'{title} (not naive: it was trained with fewer classes)'
   figure.suptitle(what)
   return figure
-
-
-def as_csv(table):
-  """{column: values} as text."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(table)
-  writer.writerows(zip(*table.values(), strict=True))
-  return text.getvalue()
 
 
 def _recall(places, n):

@@ -6,7 +6,6 @@ import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ctx_flax.data import sources
 from ctx_flax.layers.contextualizer import default_class_counts
@@ -91,12 +90,7 @@ def open_run(config, workdir, images=True, warn=print):
   else:
     source = evaluation.classes_of(config, workdir, warn)
   setup.check_settings(config)
-  model = setup.build_model(config, source).clone(axis_name=None)
-  step, state = evaluation.restore_variables(config, workdir, model)
-  held = evaluation.weights_of(state, config.eval.weights)
-  weights = 'EMA' if 'EMA' in held else 'raw'
-  variables = jax.tree.map(jnp.asarray, held[weights])
-  variables = {**variables, **model.class_tables(variables)}
+  model, variables, step, weights = evaluation.restore_network(config, workdir, source)
   return Run(workdir, config, model, variables, source, step, weights)
 
 

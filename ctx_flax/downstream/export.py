@@ -54,12 +54,7 @@ def export(config, workdir):
   with bad_input():
     distributed.check_alone('the export')
     classes = evaluation.classes_of(config, workdir)
-    model = setup.build_model(config, classes).clone(axis_name=None)
-    step, state = evaluation.restore_variables(config, workdir, model)
-    held = evaluation.weights_of(state, config.eval.weights)
-  which = 'EMA' if 'EMA' in held else 'raw'
-  variables = jax.tree.map(jnp.asarray, held[which])
-  weights = {**variables, **model.class_tables(variables)}
+    model, weights, step, which = evaluation.restore_network(config, workdir, classes)
   side = config.data.image_size
   serialized = serialize(model, weights, side)
   counts = ()

@@ -5,6 +5,7 @@ import pathlib
 import types
 
 import jax
+import jax.numpy as jnp
 import rich
 
 from ctx_flax.data import pipeline, sources
@@ -68,6 +69,28 @@ def restore_variables(config, workdir, model):
     state = jax.eval_shape(lambda: setup.initial_state(config, model, tx))
     restored = checkpoints.restore(step, {'variables': as_trees(state)['variables']})
   return step, state.replace(**restored['variables'])
+
+
+def restore_network(config, workdir, classes):
+  """A run's network, ready to be applied outside of the pmapped steps.
+
+  Args:
+    config, workdir: of the run; config.eval.{checkpoint, weights} say which weights ('all': the averaged ones
+      where the run keeps them).
+    classes: what build_model asks of a source.
+
+  Returns:
+    (model, its variables on the default device and the tables of model.class_tables, step, 'EMA' or 'raw').
+
+  Raises:
+    ValueError: there is no such checkpoint, or it does not fit the model.
+  """
+  model = setup.build_model(config, classes).clone(axis_name=None)
+  step, state = restore_variables(config, workdir, model)
+  held = weights_of(state, config.eval.weights)
+  which = 'EMA' if 'EMA' in held else 'raw'
+  variables = jax.tree.map(jnp.asarray, held[which])
+  return model, {**variables, **model.class_tables(variables)}, step, which
 
 
 def classes_of(config, workdir, warn=print):

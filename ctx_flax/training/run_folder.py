@@ -96,7 +96,7 @@ def write_text(path, text):
   """Writes a file, whole or not at all, and makes its folder."""
   path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f'{path.name}.part')
-  part.write_text(text)
+  part.write_text(text, encoding='utf-8')  # whatever the system's own is: a page says it is UTF-8
   os.replace(part, path)
 
 
