@@ -80,16 +80,20 @@ def test_everything_is_in_it(compared):
 
 
 def test_two_runs_are_compared(compared):
+  assert 'sweeps' not in Reader(compared).ids
   assert '<th>contextual, step 2</th><th>plain, step 2</th>' in compared
   assert 'no selection' in compared
 
 
-def test_a_plain_run_alone(runs):
+def test_a_plain_run_alone_with_a_sweep(runs):
   config, _, plain = runs
   config = config.copy_and_resolve_references()
   config.model.name, config.model.class_counts = 'convnext_mini', ()
+  (plain / 'sweep-loss.alpha').mkdir()
+  Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(plain / 'sweep-loss.alpha' / 'sweep.png')
   text = report(config, plain).read_text()
   found = Reader(text)
+  assert 'sweeps' in found.ids and 'Runs of sweep-loss.alpha' in text
   assert 'recall' not in found.ids and 'offsets' not in found.ids and 'cam' in found.ids
   assert 'no metrics.jsonl' in text
 

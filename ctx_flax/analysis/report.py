@@ -94,6 +94,10 @@ def write(run, beside=None):
     if contextual:
       sections.append(('offsets', 'Where the kernels sample', pictures(offsets.write(run), CAPTIONS)))
     sections.append(('failures', 'Where it fails', pictures(failed, CAPTIONS)))
+    swept = sorted(run.workdir.glob('sweep-*/sweep.png'))
+    if swept:
+      content = ''.join(page.picture(one, f'Runs of {one.parent.name}') for one in swept)
+      sections.append(('sweeps', 'Sweeps', content))
     sections.append(('network', 'The network', network(run)))
     sections.append(('config', 'Config', config_table(run.config)))
     sections.append(('environment', 'Environment of this report', environment()))
