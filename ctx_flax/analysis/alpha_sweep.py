@@ -145,22 +145,18 @@ def draw(found):
   accuracy = 100 * found['accuracy'][order]
   done = ~np.isnan(accuracy).all(1)
   stats = np.array([mean_and_deviation(row[~np.isnan(row)]) for row in accuracy[done]]).reshape(-1, 2)
-  panel.plot(
-    np.repeat(places, accuracy.shape[1]),
-    accuracy.ravel(),
-    linestyle='',
-    marker='o',
-    markersize=4,
-    markerfacecolor='none',
-    color='0.5',
-    label='a run',
-  )
+  seeds = len(found['seeds'])
+  if seeds > 1:
+    at = np.repeat(places, seeds)
+    style = {'linestyle': '', 'marker': 'o', 'markersize': 4, 'markerfacecolor': 'none', 'color': '0.5'}
+    panel.plot(at, accuracy.ravel(), **style, label='a run')
   spread = None if np.isnan(stats[:, 1]).all() else np.nan_to_num(stats[:, 1])
   panel.errorbar(
     places[done],
     stats[:, 0],
     spread,
-    **figures.series_style(1),
+    # What has no order has nothing between its values.
+    **figures.series_style(1) | ({} if numeric else {'linestyle': ''}),
     capsize=3,
     label='mean' if spread is None else 'mean and standard deviation',
   )
@@ -168,9 +164,9 @@ def draw(found):
   panel.set_xlabel(name)
   panel.set_ylabel('test accuracy (%)')
   panel.set_xticks(places, [named(values[i]) for i in order], rotation=45 if numeric else 20)
-  seeds = len(found['seeds'])
   panel.set_title(f'Accuracy against {found["field"]}, {seeds} seed{"s" if seeds > 1 else ""}')
-  panel.legend(frameon=False)
+  if seeds > 1:
+    panel.legend(frameon=False)
   return figure
 
 
