@@ -21,9 +21,8 @@ FREE_FIELDS = (
 )
 
 # What only other modes read.
-FREE_GROUPS = (
-  *('check.', 'probe.', 'recall.', 'sweep.', 'predict.', 'grad_cam.', 'failures.', 'offsets.', 'report.'),
-)
+MODES = 'check', 'probe', 'recall', 'sweep', 'predict', 'grad_cam', 'failures', 'offsets', 'report'
+FREE_GROUPS = tuple(f'{mode}.' for mode in MODES)
 
 
 def check(workdir, config):
