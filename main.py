@@ -19,9 +19,9 @@ from configs import command_line
 
 # Functions (config, workdir), by name: a wrong flag is told at once, not after jax has been imported.
 MODES = {
-  'train': 'ctx_flax.training.loop:train',
-  'evaluate': 'ctx_flax.training.evaluation:evaluate',
-  'check': 'ctx_flax.training.check:check',
+  'train': 'ctx_flax.tasks.run:train',
+  'evaluate': 'ctx_flax.tasks.run:evaluate',
+  'check': 'ctx_flax.tasks.run:check',
   'export': 'ctx_flax.downstream.export:export',
   'linear_probe': 'ctx_flax.downstream.linear_probe:linear_probe',
   'recall_curves': 'ctx_flax.analysis.recall_curves:recall_curves',

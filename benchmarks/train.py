@@ -8,8 +8,11 @@ import jax.numpy as jnp
 from benchmarks.measure import median, program, ratio, take_turns
 from benchmarks.models import PAIRS
 from configs import convnext_t, resnet50
+from ctx_flax.tasks.classification import networks
+from ctx_flax.tasks.classification.task import TASK
 from ctx_flax.training import optimizer, setup
 from ctx_flax.training import step as steps
+from ctx_flax.training.parallel import AXIS
 
 RECIPES = {'convnext_t': convnext_t, 'resnet50': resnet50}
 
@@ -50,9 +53,9 @@ def train_step(recipe, plain, remat, settings):
 
 def compiled_step(config, num_classes, b):
   """A Program of one training step of a config on one device, for batches of b images."""
-  model = setup.build_model(config, types.SimpleNamespace(num_classes=num_classes))
+  model = networks.build_model(config, types.SimpleNamespace(num_classes=num_classes))
   tx = optimizer.make_optimizer(config, config.optimizer.learning_rate)
-  state = setup.initial_state(config, model, tx)
+  state = setup.initial_state(config, TASK, model, tx)
   side = config.data.image_size
   batch = {
     'image': jnp.ones((1, b, side, side, 3), jnp.float32),
@@ -61,7 +64,7 @@ def compiled_step(config, num_classes, b):
   }
   if config.data.mixup:
     batch |= {'other_label': batch['label'][:, ::-1], 'lam': 0.7 * batch['weight']}
-  step = steps.make_train_step(model, tx, config, total_steps=1000)
+  step = steps.make_train_step(TASK.objective(config, model, 1000), tx, config)
   # One device, with the axis that the step sums over.
-  one = jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name=steps.AXIS)
+  one = jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name=AXIS)
   return program(one, state, batch)

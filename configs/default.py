@@ -12,6 +12,7 @@ import ml_collections
 def get_config(argument: str = '') -> ml_collections.ConfigDict:
   """Returns the default config, locked: a recipe can set its fields but add none. It has no variants."""
   config = ml_collections.ConfigDict()
+  config.task = 'classification'
   config.seed = 0  # fixes initial weights, shuffling, augmentation and stochastic depth
   # Folder of compiled programs, shared by all runs, so that a second start compiles nothing; '' = off. The
   # environment variable JAX_COMPILATION_CACHE_DIR goes before it.

@@ -13,12 +13,14 @@ import numpy as np
 
 from benchmarks.measure import median, take_turns
 from benchmarks.train import compiled_step
+from ctx_flax import files
 from ctx_flax.analysis import alpha_sweep, recall_curves, records
 from ctx_flax.analysis.many_runs import mean_and_deviation, train_each
 from ctx_flax.analysis.run import open_run
-from ctx_flax.training import run_folder, setup
+from ctx_flax.tasks.classification import networks
+from ctx_flax.tasks.classification.results import stages
+from ctx_flax.training import setup
 from ctx_flax.training.halt import Halt
-from ctx_flax.training.logging import stages
 from experiments import arms
 
 SWEPT = 'reduction-warmup'  # the arm whose alpha is swept
@@ -89,7 +91,7 @@ def run(chosen):
     for name, seconds in take_turns(programs, chosen.rounds).items():
       evidence['arms'][name]['seconds_per_step'] = median(seconds)
   for name, config in of_arm.items():
-    keywords = setup.model_keywords(config, config.model.num_classes)
+    keywords = networks.model_keywords(config, config.model.num_classes)
     evidence['arms'][name]['parameters'] = arms.parameters(keywords, config)
     evidence['arms'][name]['dims'] = config.model.dims
   write(evidence, chosen.workdir)
@@ -111,7 +113,7 @@ def summary(name, results):
 
 def write(evidence, workdir):
   records.save_json(evidence, workdir / 'evidence.json')
-  run_folder.write_text(workdir / 'evidence.md', markdown(evidence))
+  files.write_text(workdir / 'evidence.md', markdown(evidence))
 
 
 def markdown(evidence):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from configs import digits, glyphs, patches
 from ctx_flax.models import create_model
-from ctx_flax.training import setup
+from ctx_flax.tasks.classification import networks
 
 # Name of the data -> its recipe, with a network and as many steps as two cores train in a minute or two.
 TINY = {
@@ -68,7 +68,7 @@ def arm_config(name, config, counts=()):
   config = config.copy_and_resolve_references()
   model = config.model
   if name.startswith('plain'):
-    contextual = setup.model_keywords(config, model.num_classes)
+    contextual = networks.model_keywords(config, model.num_classes)
     model.name = model.name.removeprefix('ctx_')
     if name == 'plain-wide':
       model.dims = widened(contextual | {'name': model.name}, parameters(contextual, config), config)

@@ -1,6 +1,5 @@
 """Accuracy against alpha, or against any other field of the config (the paper's Figure 2)."""
 
-import difflib
 import pathlib
 
 import numpy as np
@@ -9,9 +8,11 @@ import rich.table
 
 from ctx_flax.analysis import figures, records
 from ctx_flax.analysis.many_runs import mean_and_deviation, train_each
+from ctx_flax.nearest import nearest
+from ctx_flax.tasks import task_of
+from ctx_flax.tasks.classification.results import stages
 from ctx_flax.training import distributed, run_folder, setup
 from ctx_flax.training.halt import bad_input, failed_report
-from ctx_flax.training.logging import stages
 
 
 def alpha_sweep(config, workdir):
@@ -63,7 +64,7 @@ def sweep_configs(config):
     raise ValueError(f'sweep.seeds must be 1 or more, but is {config.sweep.seeds}')
   if not isinstance(values, tuple) or not values:
     raise ValueError(f'sweep.over is {values!r}: give the values of {field}, such as (0.1, 0.2)')
-  if field.startswith(run_folder.FREE_GROUPS) or field in run_folder.FREE_FIELDS:
+  if field in run_folder.fields(config) and not run_folder.is_identity(field, task_of(config).identity):
     raise ValueError(f'sweep.field is {field!r}, which changes nothing about what a run learns')
   if field == 'seed' and config.sweep.seeds > 1:
     raise ValueError('sweep.field is seed, so sweep.seeds must be 1')
@@ -100,11 +101,9 @@ def set_field(config, field, value):
   for group in groups:
     node = node.get(group, {}) if hasattr(node, 'get') else {}
   if not hasattr(node, 'get') or last not in node or hasattr(node[last], 'items'):
-    known = [name for name in run_folder.fields(config) if not name.startswith(run_folder.FREE_GROUPS)]
-    near = difflib.get_close_matches(field, known, 1)
-    raise ValueError(
-      f'sweep.field is {field!r}, which the config lacks{f"; did you mean {near[0]!r}?" if near else ""}'
-    )
+    groups = task_of(config).identity
+    known = [name for name in run_folder.fields(config) if run_folder.is_identity(name, groups)]
+    raise ValueError(f'sweep.field is {field!r}, which the config lacks{nearest(field, known)}')
   kind = type(node[last])
   if kind is float and type(value) is int:
     value = float(value)

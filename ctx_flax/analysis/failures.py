@@ -56,7 +56,7 @@ def write(run):
   decided = decisions(run)
   mistakes = most_confident(decided, options.images)
   pairs = confusions(decided['label'], decided['predicted'], options.pairs)
-  reliable = calibration.reliability(decided['confidence'], decided['correct4'], options.bins)
+  reliable = calibration.reliability(decided['confidence'], decided['correct'], options.bins)
   stages = by_stage(decided)
   table = mistake_table(run, decided, mistakes)
   names = run.class_names
@@ -77,7 +77,7 @@ def write(run):
       'run': run.title,
       'images': len(decided['label']),
       **stages,
-      'mistakes': decided_by(decided, run.model.class_selection) | {'most_confident': table},
+      'mistakes': decided_by(decided) | {'most_confident': table},
       'confusions': [
         {**pair, 'true': names[pair['true']], 'predicted': names[pair['predicted']]} for pair in pairs
       ],
@@ -99,8 +99,7 @@ def write(run):
 
 def decisions(run):
   """What `stage_decisions.decide` returns for all test images, with 'label' and 'index', in one pass."""
-  selection = run.model.class_selection
-  return over_images(run, lambda out, labels: decide(out, labels, selection), 'decisions')
+  return over_images(run, decide, 'decisions')
 
 
 def most_confident(decided, count):
@@ -131,23 +130,20 @@ def confusions(labels, predicted, count):
 
 def by_stage(decided):
   """{'accuracy': {stage: share of images}, 'recall': the same of labels that are considered there}."""
-  share = lambda kind: {
-    s: float(decided[f'{kind}{s}'].mean()) for s in (1, 2, 3, 4) if f'{kind}{s}' in decided
-  }
+  stages = sorted(int(name.removeprefix('predicted')) for name in decided if name[:-1] == 'predicted')
+  share = lambda kind: {s: float(decided[f'{kind}{s}'].mean()) for s in stages if f'{kind}{s}' in decided}
   return {'accuracy': share('correct'), 'recall': share('kept')}
 
 
-def decided_by(decided, selection):
+def decided_by(decided):
   """How many mistakes there are, and what decided them.
 
   Returns:
     {'images': all mistakes, 'by_selection': the true class was not considered any more by the last stage,
     'by_last_stage': it was}; under 'rerank' and in plain networks all are the last stage's.
   """
-  wrong = ~decided['correct4']
-  lost = (
-    wrong & ~decided['kept4'] if selection == 'reduction' and 'kept4' in decided else np.zeros_like(wrong)
-  )
+  wrong = ~decided['correct']
+  lost = wrong & ~decided['decidable']
   return {
     'images': int(wrong.sum()),
     'by_selection': int(lost.sum()),

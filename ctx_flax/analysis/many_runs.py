@@ -6,8 +6,10 @@ import pathlib
 import jax
 import numpy as np
 
+from ctx_flax import files
 from ctx_flax.analysis.records import plain
-from ctx_flax.training import loop, run_folder
+from ctx_flax.tasks import run, task_of
+from ctx_flax.training import run_folder
 from ctx_flax.training.halt import failed_report
 
 RESULT = 'result.json'
@@ -28,21 +30,21 @@ def train_each(configs, folder, after=None):
     keeps no others.
 
   Raises:
-    Halt: what loop.train raises; finished runs stay, and the same call goes on behind them.
+    Halt: what training raises; finished runs stay, and the same call goes on behind them.
   """
   folder = pathlib.Path(folder)
   results: dict[str, dict] = {}
   for number, (name, config) in enumerate(configs.items(), 1):
     path = folder / name / RESULT
     if path.exists():
-      run_folder.check(folder / name, config)
+      run_folder.check(folder / name, config, task_of(config).identity)
       results[name] = json.loads(path.read_text())
     else:
       print(f'run {number} of {len(configs)}: {name}', flush=True)
-      tested = loop.train(config, folder / name)
+      tested = run.train(config, folder / name)
       results[name] = plain(tested.get('EMA', tested['raw']))
       with failed_report(path):
-        run_folder.write_text(path, json.dumps(results[name], indent=2) + '\n')
+        files.write_text(path, json.dumps(results[name], indent=2) + '\n')
       # A program of each run would stay in memory for ever.
       jax.clear_caches()
     if after:

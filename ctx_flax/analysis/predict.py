@@ -86,9 +86,9 @@ def predictions(run, files, top):
     files: paths of image files.
     top: how many classes of each stage.
   """
-  selection, top = run.model.class_selection, min(top, run.num_classes)
+  top = min(top, run.num_classes)
   source = files_as_source(files, run.class_names)
-  taken = lambda out, _: funnel(out, selection, top)
+  taken = lambda out, _: funnel(out, top)
   for rows in in_batches(run, taken, 'predicted', source, stream=sys.stderr):
     for row in range(len(rows['index'])):
       values = {name: value[row].tolist() for name, value in rows.items()}

@@ -25,6 +25,7 @@ READINGS = {
 }
 STAGES = 2, 3, 4
 CHUNK = 2048  # images whose sorted classes are in memory at once
+FEWEST = 2  # classes that a stage may consider: what create_model accepts
 WORST = 10  # classes in the printed table
 
 
@@ -112,12 +113,13 @@ def curves(ranks, labels, target):
   Returns:
     'recall': {'all': {2: (n,), 3: (n,), 4: (n,)}, 'kept': {2: (n,), 3: (N_2,), 4: (N_3,)}}, where element
     N - 1 is the recall with N classes; 'counts': {'all': (N_2, N_3, N_4), 'kept': ...}, none larger than the
-    one before: under 'all' an earlier stage is given as many as a later one needs.
+    one before: under 'all' an earlier stage is given as many as a later one needs. At least FEWEST, so that a model can
+    be made with them.
   """
   n = ranks[0].shape[1]
   own = [np.take_along_axis(r, labels[:, None].astype(np.int64), 1)[:, 0] for r in ranks]
   every = {stage: _recall(r, n) for stage, r in zip(STAGES, own, strict=True)}
-  needed = [smallest(every[stage], target) for stage in STAGES]
+  needed = [max(smallest(every[stage], target), FEWEST) for stage in STAGES]
   within, size = {}, n
   chosen: list[int] = []
   for stage in STAGES:
@@ -128,7 +130,7 @@ def curves(ranks, labels, target):
       histogram += np.bincount(mine[mine < size], minlength=size)
     # Without an image that kept its class there is nothing to relate to.
     within[stage] = np.cumsum(histogram) / max(histogram.sum(), 1)
-    size = smallest(within[stage], target)
+    size = max(smallest(within[stage], target), FEWEST)
     chosen.append(size)
   return {
     'recall': {'all': every, 'kept': within},

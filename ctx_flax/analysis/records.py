@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 
-from ctx_flax.training import run_folder
+from ctx_flax import files
 
 
 def save_json(values, path):
   """Writes nested dicts and lists, arrays among them, as JSON; numbers that are not finite become null."""
-  run_folder.write_text(path, json.dumps(plain(values), indent=2, allow_nan=False) + '\n')
+  files.write_text(path, json.dumps(plain(values), indent=2, allow_nan=False) + '\n')
 
 
 def plain(value):
@@ -33,4 +33,4 @@ def save_csv(table, path):
   writer = csv.writer(text, lineterminator='\n')
   writer.writerow(table)
   writer.writerows(zip(*table.values(), strict=True))
-  run_folder.write_text(path, text.getvalue())
+  files.write_text(path, text.getvalue())

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 from PIL import Image
 
+from ctx_flax import files
 from ctx_flax.analysis import curves, failures, figures, grad_cam, offsets, page, recall_curves
 from ctx_flax.analysis.funnel import funnel
 from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.predict import describe
 from ctx_flax.analysis.run import open_beside, open_run
 from ctx_flax.models.summary import summarise
-from ctx_flax.training import run_folder
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 PACKAGES = 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'grain', 'orbax-checkpoint'
@@ -102,7 +102,7 @@ def write(run, beside=None):
     sections.append(('config', 'Config', config_table(run.config)))
     sections.append(('environment', 'Environment of this report', environment()))
     intro = f'{run.config.model.name} on {run.config.data.name}, {run.weights} weights of step {run.step}'
-    run_folder.write_text(path, page.page(f'{run.workdir.resolve().name}', intro, sections))
+    files.write_text(path, page.page(f'{run.workdir.resolve().name}', intro, sections))
   print(f'{path}: {path.stat().st_size / 1e6:.1f} MB, needs nothing else', flush=True)
   return path
 
@@ -161,7 +161,7 @@ def funnels(run):
   """A table of the explained images: what each stage thinks of them, and how many classes it leaves."""
   images = chosen_images(run, '', run.config.grad_cam.indices, 'report')
   _, out = run.apply(run.variables, images.arrays)
-  values = funnel(out, run.model.class_selection, min(TOP, run.num_classes))
+  values = funnel(out, min(TOP, run.num_classes))
   rows = []
   for i, pixels in enumerate(images.pixels):
     png = io.BytesIO()

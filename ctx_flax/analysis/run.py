@@ -7,9 +7,14 @@ from typing import Any
 
 import jax
 
-from ctx_flax.data import sources
 from ctx_flax.layers.contextualizer import default_class_counts
-from ctx_flax.training import distributed, evaluation, run_folder, setup
+from ctx_flax.tasks import task_of
+from ctx_flax.tasks.classification import networks
+from ctx_flax.training import distributed, restore, run_folder, setup
+from ctx_flax.training.task import Task
+
+# The tasks whose runs the analyses understand: what they look at is classes of images.
+SERVED = ('classification',)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Run:
     source: the test images, a Source of ctx_flax.data.sources.
     step: of the checkpoint.
     weights: 'EMA' or 'raw'.
+    task: of the run.
   """
 
   workdir: pathlib.Path
@@ -33,6 +39,7 @@ class Run:
   source: Any
   step: int
   weights: str
+  task: Task
 
   @property
   def num_classes(self):
@@ -80,18 +87,19 @@ def open_run(config, workdir, images=True, warn=print):
     A Run.
 
   Raises:
-    ValueError, OSError: there is no such checkpoint, it does not fit, or the test images are not there.
+    ValueError, OSError: the run is of a task that is not served, there is no such checkpoint, it does not fit, or the test images are not there.
   """
   workdir = pathlib.Path(workdir)
+  if config.task not in SERVED:
+    raise ValueError(f'the analyses serve runs of {", ".join(SERVED)}, but this is one of {config.task}')
+  task = task_of(config)
   setup.prepare_jax(config)
   distributed.check_alone('an analysis')
-  if images:
-    source = sources.open_source(config.data, 'test')
-  else:
-    source = evaluation.classes_of(config, workdir, warn)
-  setup.check_settings(config)
-  model, variables, step, weights = evaluation.restore_network(config, workdir, source)
-  return Run(workdir, config, model, variables, source, step, weights)
+  source = task.open_source(config, 'test') if images else networks.classes_of(config, workdir, warn)
+  config = task.resolve(config, workdir, source)
+  setup.check_settings(config, task)
+  model, variables, step, weights = restore.restore_network(config, workdir, task, source)
+  return Run(workdir, config, model, variables, source, step, weights, task)
 
 
 def open_beside(run, workdir, field):

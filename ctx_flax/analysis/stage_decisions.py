@@ -3,18 +3,16 @@
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.training import losses
+from ctx_flax.models.network import stages_of
+from ctx_flax.tasks.classification.losses import stage_scores
 
-SELECTED = 2, 3, 4  # stages before which classes are selected
 
-
-def decide(out, labels, selection):
+def decide(out, labels):
   """The decisions of a network about images, traced by jax.
 
   Args:
     out: the second output of a network; a plain one has stage 4 only.
     labels: int (b,).
-    selection: its class_selection.
 
   Returns:
     {name: (b,)}:
@@ -24,21 +22,25 @@ def decide(out, labels, selection):
       'confidence', 'true_probability': float32, softmax of the final logits at that class and at the label; 0
         for a label that was dropped;
       'correct1'..'correct4': bool, 'predicted' of the stage is the label;
+      'correct': the same of the last stage;
+      'decidable': bool, the last stage decides between classes of which the label is one;
       'kept2'..'kept4': bool, the label is among the classes considered at the stage;
       'dropped': int, the first stage that did not consider the label any more, 0 for none.
   """
   found = {}
   dropped = jnp.zeros(labels.shape, jnp.int32)
   at_label = lambda x: jnp.take_along_axis(x, labels[:, None], axis=1)[:, 0]
-  for stage in losses.stages(out):
-    scores, alive = losses.stage_scores(out, stage, selection)
+  stages = stages_of(out)
+  for stage in stages:
+    scores, alive = stage_scores(out, stage)
     logits = jnp.where(alive, scores, -jnp.inf)
     found[f'predicted{stage}'] = found['predicted'] = logits.argmax(-1)
     found[f'correct{stage}'] = found['predicted'] == labels
-    if stage in SELECTED and 'scores1' in out:
+    if stage != stages[0]:
       kept = at_label(out[f'considered{stage}'])
       found[f'kept{stage}'] = kept
       dropped = jnp.where((dropped == 0) & ~kept, stage, dropped)
+  found['correct'], found['decidable'] = found[f'correct{stage}'], at_label(alive)
   probabilities = jax.nn.softmax(logits)
   found['confidence'] = probabilities.max(-1)
   found['true_probability'] = at_label(probabilities)

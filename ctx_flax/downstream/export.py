@@ -12,7 +12,9 @@ import numpy as np
 from ctx_flax.layers.contextualizer import default_class_counts
 from ctx_flax.models.summary import summarise
 from ctx_flax.models.weights import flatten, save_weights, unflatten
-from ctx_flax.training import distributed, evaluation, setup
+from ctx_flax.tasks import task_of
+from ctx_flax.tasks.classification import networks
+from ctx_flax.training import distributed, restore, setup
 from ctx_flax.training.halt import bad_input, failed_report
 
 PLATFORMS = 'cpu', 'cuda', 'rocm', 'tpu'
@@ -53,15 +55,20 @@ def export(config, workdir):
   setup.prepare_jax(config)
   with bad_input():
     distributed.check_alone('the export')
-    classes = evaluation.classes_of(config, workdir)
-    model, weights, step, which = evaluation.restore_network(config, workdir, classes)
+    task = task_of(config)
+    if task.name != 'classification':
+      raise ValueError(f'the export serves runs of classification, but this is one of {task.name}')
+    classes = networks.classes_of(config, workdir)
+    config = task.resolve(config, workdir, classes)
+    setup.check_settings(config, task)
+    model, weights, step, which = restore.restore_network(config, workdir, task, classes)
   side = config.data.image_size
   serialized = serialize(model, weights, side)
   counts = ()
   if model.contextual:
     counts = model.class_counts or default_class_counts(model.num_classes)
   about = {
-    'model': setup.model_keywords(config, classes.num_classes),
+    'model': networks.model_keywords(config, classes.num_classes),
     'class_names': list(classes.class_names),
     'class_counts': list(counts),
     'image_size': side,
@@ -74,7 +81,7 @@ def export(config, workdir):
   folder, part, before = (workdir / name for name in ('export', 'export.part', 'export.before'))
   with failed_report(folder):
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
+    part.mkdir(parents=True)
     save_weights(part / 'weights.safetensors', weights, **about)
     (part / 'network.stablehlo').write_bytes(serialized)
     (part / 'load.py').write_text(LOADER)

@@ -5,17 +5,16 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import time
 
 import numpy as np
 
 from ctx_flax.data import pipeline, transforms
+from ctx_flax.files import replacing
 from ctx_flax.models.inference import apply_in_turn
 from ctx_flax.models.weights import flatten
-from ctx_flax.training import evaluation, parallel
-from ctx_flax.training.feed import Feed
+from ctx_flax.training.feed import BadImages
 from ctx_flax.training.halt import failed_report
-from ctx_flax.training.logging import Progress
+from ctx_flax.training.over_images import rows_of
 
 # Fields that change no feature, and shift, whose text is another in every process.
 IRRELEVANT = {'parent', 'name', 'axis_name', 'remat', 'shift'}
@@ -47,9 +46,9 @@ def extract(model, variables, source, config, cache, label):
   parts = [folder / f'{i:05d}.npz' for i in range(-(-batches // PART))]
   done = next((i for i, path in enumerate(parts) if not path.exists()), len(parts))
   if done < len(parts):
-    with failed_report(folder), Progress(batches, done * PART) as progress:
+    with failed_report(folder):
       folder.mkdir(parents=True, exist_ok=True)
-      _extract_parts(model, variables, source, config, parts, done, batches, progress, label)
+      _extract_parts(model, variables, source, config, parts, done, batches, label)
   else:
     print(f'{label}: {len(source):,} images, from {folder}', flush=True)
   loaded = []
@@ -81,34 +80,26 @@ def key(model, variables, source, config):
   return digest.hexdigest()[:24]
 
 
-def _extract_parts(model, variables, source, config, parts, done, batches, progress, label):
-  def features_of(variables, images):
-    _, out = apply_in_turn(model, variables, images)
-    return out['pre_logits'].astype(np.float32)
+def _extract_parts(model, variables, source, config, parts, done, batches, label):
+  def features_of(variables, batch):
+    _, out = apply_in_turn(model, variables, batch['image'])
+    return {'features': out['pre_logits'].astype(np.float32), 'labels': batch['label']}
 
-  run = parallel.pmap_rows(features_of)
-  variables = parallel.replicate({**variables, **model.class_tables(variables)})
-
-  bad = evaluation.bad_test_images(source, config, progress.warn)
-
-  def place(batch):
-    bad.add(batch['bad'], 'left out')
-    images = parallel.place_batch({'image': batch['image']})['image']
-    return images, batch['label'], batch['weight'] > 0
-
-  made = pipeline.eval_batches(source, config, start=done * PART)
-  began, first = time.monotonic(), done * PART
+  rows = rows_of(
+    features_of,
+    {**variables, **model.class_tables(variables)},
+    pipeline.eval_batches(source, config, start=done * PART),
+    lambda progress: BadImages(lambda index: pipeline.describe_bad(source, index, config), progress.warn),
+    config,
+    len(source),
+    label,
+    first=done * PART,
+  )
   features, labels = [], []
-  with contextlib.closing(Feed(made, place, config.data.prefetch)) as feed:
-    for number, (images, label_of, kept) in enumerate(feed, first + 1):
-      features.append(run(variables, images)[kept])
-      labels.append(label_of[kept])
-      if number % PART == 0 or number == batches:
-        path = parts[(number - 1) // PART]
-        part = path.with_suffix('.part.npz')
-        np.savez(part, features=np.concatenate(features), labels=np.concatenate(labels))
-        os.replace(part, path)
-        features, labels = [], []
-      rate = (time.monotonic() - began) / (number - first)
-      images_done = min(number * config.eval.batch_size, len(source))
-      progress.update(number, f'{label}: {images_done:,} images', rate * (batches - number))
+  for number, batch in enumerate(rows, done * PART + 1):
+    features.append(batch['features'])
+    labels.append(batch['labels'])
+    if number % PART == 0 or number == batches:
+      with replacing(parts[(number - 1) // PART]) as part, part.open('wb') as file:
+        np.savez(file, features=np.concatenate(features), labels=np.concatenate(labels))
+      features, labels = [], []

@@ -12,10 +12,13 @@ import optax
 import rich
 import rich.table
 
+from ctx_flax import files
 from ctx_flax.data import sources
 from ctx_flax.downstream.features import extract
 from ctx_flax.layers.linear import uniform_fan_in
-from ctx_flax.training import distributed, metrics, run_folder, setup, starting_point
+from ctx_flax.tasks import task_of
+from ctx_flax.tasks.classification import metrics, networks
+from ctx_flax.training import distributed, restore, setup
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 
@@ -51,8 +54,8 @@ def linear_probe(config, workdir):
       raise ValueError('give --config.probe.weights=FILE, --config.probe.plain_weights=FILE, or both')
     _check_settings(probe)
     train_source, test_source = (sources.open_source(config.data, split) for split in sources.SPLITS)
-    setup.check_settings(config)
-    setup.check_classes(train_source, test_source)
+    setup.check_settings(config, task_of(config))
+    networks.check_classes(train_source, test_source)
     networks = {kind: network(path, name, config) for kind, (path, name) in given.items()}
     for kind, (model, _, name) in networks.items():
       if model.contextual != (kind == 'contextual'):
@@ -76,14 +79,14 @@ def linear_probe(config, workdir):
   path = workdir / 'linear_probe.json'
   with failed_report(path):
     text = json.dumps({'networks': report, 'config': config.to_dict()}, indent=2)
-    run_folder.write_text(path, text + '\n')
+    files.write_text(path, text + '\n')
   print(f'{path} holds the numbers', flush=True)
   return report
 
 
 def network(path, name, config):
   """(model, variables, name) of a run's folder, a file of ours, or PyTorch weights of the network `name`."""
-  found = starting_point.read_weights(path)
+  found = restore.read_weights(path)
   about = found.about['model']
   settings = config.copy_and_resolve_references()
   settings.model.name = name
@@ -91,7 +94,7 @@ def network(path, name, config):
   settings.model.update({field: tuple(v) if isinstance(v, list) else v for field, v in known.items()})
   settings.model.num_classes = 0
   classes = types.SimpleNamespace(num_classes=about['num_classes'] or 2)
-  model = setup.build_model(settings, classes)
+  model = networks.build_model(settings, classes)
   # Weights without a class head are good enough for plain features.
   variables, _ = found.fit(model, allow_missing=() if model.contextual else ('head',))
   return model, variables, settings.model.name

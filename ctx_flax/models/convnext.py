@@ -157,5 +157,5 @@ class ConvNeXt(nn.Module):
       pooled = LayerNorm(**dtypes, name='norm')(pooled)
       logits = Linear(self.num_classes, **dtypes, name='head')(pooled).astype(jnp.float32)
       logits = out.record('scores4', logits)
-      out.update(logits4=logits, considered4=considered)
+      out.update(logits4=logits, considered4=considered, alive4=considered)
     return logits, out.finish()

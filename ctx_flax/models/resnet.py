@@ -166,7 +166,7 @@ class ResNet(nn.Module):
     else:
       logits = Linear(self.num_classes, 'uniform', **dtypes, name='fc')(pooled).astype(jnp.float32)
       logits = out.record('scores4', logits)
-      out.update(logits4=logits, considered4=considered)
+      out.update(logits4=logits, considered4=considered, alive4=considered)
     return logits, out.finish()
 
 

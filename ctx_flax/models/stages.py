@@ -82,6 +82,8 @@ def score_stage(contextualizer, pooled, stage, considered, out, *, train):
   """
   out.record(f'considered{stage}', considered)
   scores = out.record(f'scores{stage}', contextualizer.score(pooled, stage, train=train))
+  alive = considered if contextualizer.selection == 'reduction' else jnp.ones_like(considered)
+  out[f'alive{stage}'] = alive
   logits = scores
   if contextualizer.selection == 'reduction':
     logits = jnp.where(considered, scores, -jnp.inf)

@@ -1,30 +1,35 @@
-"""What a run would be: --mode=check builds everything abstractly, reads one batch and trains nothing."""
+"""What a run would be: --mode=check plans it, reads one batch, traces the step and trains nothing."""
 
 import math
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import rich
 import rich.table
 
-from ctx_flax.data import pipeline, sources
-from ctx_flax.layers.contextualizer import default_class_counts
-from ctx_flax.models.summary import summarise
-from ctx_flax.training import losses, optimizer, setup, starting_point
-from ctx_flax.training import step as steps
-from ctx_flax.training.halt import bad_input
+from ctx_flax.training import optimizer, setup
+from ctx_flax.training.halt import bad_data, bad_input
+from ctx_flax.training.parallel import AXIS
+from ctx_flax.training.plan import Plan, make_plan
+from ctx_flax.training.state import TrainState
+from ctx_flax.training.task import Objective, Task
 
 MEBIBYTE = 1024**2
 
 
-def check(config, workdir):
+def check(config: Any, workdir: str | os.PathLike[str], task: Task) -> dict[str, Any]:
   """Prints the network, the memory of a device, the schedule and a batch; writes nothing.
 
-  Everything that would stop `train` before its first step stops this too.
+  Whatever refuses `train` refuses this too: both begin with the same plan.
 
   Args:
-    config: a config with the fields of configs/default.py; check.compile compiles the step as well.
+    config: a config with the task's fields; check.compile compiles the step as well.
     workdir: the folder that the run would have; not touched.
+    task: of the config.
 
   Returns:
     {'layers', 'parameters', 'macs', 'memory', 'schedule', 'batch', 'steps'}: what is printed, as numbers.
@@ -33,52 +38,34 @@ def check(config, workdir):
     Halt: the input is wrong (status 2).
   """
   setup.prepare_jax(config)
-  with bad_input():
-    train_source = sources.open_source(config.data, 'train')
-    config = starting_point.with_class_counts(config, workdir, train_source.num_classes)
-    test_source = sources.open_source(config.data, 'test')
-    setup.check_settings(config)
-    setup.check_classes(train_source, test_source)
-    per_epoch = len(train_source) / config.train.batch_size
-    rate = optimizer.learning_rate_schedule(config, per_epoch)
-    last = optimizer.total_steps(config, per_epoch)
-    tx = optimizer.make_optimizer(config, rate, starting_point.rate_factor(config))
-    model = setup.build_model(config, train_source)
-    state = jax.eval_shape(lambda: setup.initial_state(config, model, tx))
-    starting_point.check_freeze(config, state.params)
-    if config.init.weights:
-      starting_point.initial_variables(config, model, state.variables)
-    batch = first_batch(train_source, config)
-    first_batch(test_source, config, pipeline.eval_batches)
-    step_function = steps.make_train_step(
-      model, tx, config, total_steps=last, freeze_norm=config.init.freeze_norm
-    )
-    step_of_all = on_all_devices(step_function)
-    jax.eval_shape(step_of_all, state, split(batch))
-    memory = device_memory(config, model, state, batch)
-
-  side = config.data.image_size
-  layers = summarise(model, (side, side, 3), depth=1)
-  found = {
+  with bad_data(), bad_input():
+    plan = make_plan(config, pathlib.Path(workdir), task)
+    batch = first_batch(plan.config, lambda c: task.train_batches(plan.train_source, c, 0, 0, 1))
+    first_batch(plan.config, lambda c: task.eval_batches(plan.test_source, c, 0, 1))
+    step = on_all_devices(plan.step_function)
+    jax.eval_shape(step, plan.state, split(batch))
+    memory = device_memory(plan, batch)
+  layers = task.layers(plan.config, plan.model)
+  summary = {
     'layers': layers,
-    'parameters': sum(layer.parameters for layer in layers),
+    'parameters': sum(leaf.size for leaf in jax.tree.leaves(plan.state.params)),
     'macs': sum(layer.macs for layer in layers),
-    'steps': last,
+    'steps': plan.last_step,
     'memory': memory,
-    'schedule': corners(config, model, rate, per_epoch, last),
+    'schedule': corners(plan),
     'batch': batch,
   }
   if config.check.compile:
-    found['memory']['temporary, by the compiler'] = compiled_memory(step_of_all, state, split(batch, 1))
-  _print(found, config, train_source, test_source, per_epoch)
-  return found
+    memory['temporary, by the compiler'] = compiled_memory(step, plan.state, split(batch, 1))
+  _print(summary, plan)
+  return summary
 
 
-def first_batch(source, config, batches_of=pipeline.train_batches):
+def first_batch(config: Any, batches_of: Callable[[Any], Iterator[dict[str, Any]]]) -> dict[str, Any]:
   """A batch as training or testing takes it, made in this process."""
   config = config.copy_and_resolve_references()
   config.data.update(workers=0, threads=0)
-  batches = batches_of(source, config)
+  batches: Any = batches_of(config)
   try:
     batch = next(batches)
   finally:
@@ -87,12 +74,12 @@ def first_batch(source, config, batches_of=pipeline.train_batches):
   return batch
 
 
-def on_all_devices(step):
+def on_all_devices(step: Callable) -> Callable:
   """The step with the devices as a leading axis of the batch, for shapes and the compiler's count."""
-  return jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name=steps.AXIS)
+  return jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name=AXIS)
 
 
-def split(batch, devices=0):
+def split(batch: Mapping[str, Any], devices: int = 0) -> dict[str, jax.ShapeDtypeStruct]:
   """Shapes of a batch, (devices, rows of a device, ...), of all devices or of the first few."""
   count = jax.device_count()
   return {
@@ -101,113 +88,118 @@ def split(batch, devices=0):
   }
 
 
-def device_memory(config, model, state, batch):
+def device_memory(plan: Plan, batch: Mapping[str, Any]) -> dict[str, int]:
   """Bytes that one device holds while training, by part, from shapes alone.
 
   Exact but for the activations: those are what the backward pass of one part of the batch keeps, before the
-  compiler fuses and orders anything. {name: bytes}.
+  compiler fuses and orders anything.
   """
-  devices = jax.device_count()
+  config, state, devices = plan.config, plan.state, jax.device_count()
   rows = config.train.batch_size // devices // config.train.accumulation
   params = _bytes(state.params)
+  part = {name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype) for name, x in batch.items()}
   return {
     'parameters and batch statistics': params + _bytes(state.batch_stats),
     'optimizer': _bytes(state.opt_state),
     'averaged weights': _bytes(state.ema),
     'gradients': params * (2 if config.train.accumulation > 1 else 1),
-    'images and labels, those ahead too': (2 + config.data.prefetch) * _bytes(batch) // devices,
-    'activations of the backward pass': activation_bytes(config, model, state, rows),
+    'batches, those ahead too': (2 + config.data.prefetch) * _bytes(dict(batch)) // devices,
+    'activations of the backward pass': activation_bytes(plan.objective, state, part),
   }
 
 
-def activation_bytes(config, model, state, rows):
-  """Bytes of what the backward pass of so many images keeps, as jax.vjp tells it."""
-  model = model.clone(axis_name=None)
-  side = config.data.image_size
+def activation_bytes(objective: Objective, state: TrainState, part: Mapping[str, Any]) -> int:
+  """Bytes of the residuals that jax.vjp keeps for the rows of a part of a batch, given as shapes."""
 
-  def kept(params, batch_stats, images, labels):
-    variables = {'params': params} | ({'batch_stats': batch_stats} if batch_stats else {})
-
+  def residuals(params, batch_stats, part):
     def loss(params):
-      rngs = {'drop_path': jax.random.key(0)}
-      (_, out), _ = model.apply(
-        variables | {'params': params}, images, train=True, mutable=['batch_stats'], rngs=rngs
+      outputs = objective.terms(params, batch_stats, part, jax.random.key(0), jnp.zeros((), jnp.int32))
+      return sum(
+        objective.weights[name] * (total / jnp.maximum(count, 1.0))
+        for name, (total, count) in outputs.losses.items()
       )
-      terms = losses.stage_losses(out, labels, selection=getattr(model, 'class_selection', 'rerank'))
-      sums, counts = ({s: pair[i] for s, pair in terms.items()} for i in (0, 1))
-      return losses.combine(sums, counts, config.loss.alpha)
 
     return jax.vjp(loss, params)[1]
 
-  images = jax.ShapeDtypeStruct((rows, side, side, 3), np.float32)
-  labels = jax.ShapeDtypeStruct((rows,), np.int32)
-  residuals = jax.eval_shape(kept, state.params, state.batch_stats, images, labels)
+  # One device, with the axis that BatchNorm averages over.
+  one = jax.vmap(residuals, in_axes=(None, None, 0), axis_name=AXIS)
+  rows = {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in part.items()}
+  kept = jax.eval_shape(one, state.params, state.batch_stats, rows)
   # The parameters are among them.
-  return max(_bytes(residuals) - _bytes(state.params), 0)
+  return max(_bytes(kept) - _bytes(state.params), 0)
 
 
-def compiled_memory(step, state, batch):
+def compiled_memory(step: Callable, state: TrainState, batch: Mapping[str, Any]) -> int:
   """Bytes of temporary memory of the training step on one device, by the compiler's own count."""
   analysis = jax.jit(step).lower(state, batch).compile().memory_analysis()
   return analysis.temp_size_in_bytes if analysis else 0  # not every backend counts
 
 
-def corners(config, model, rate, per_epoch, last):
-  """[{'step', 'epoch', 'learning_rate', 'class_counts'?}, ...] where the schedules turn."""
-  warmup = optimizer.warmup_steps(config, per_epoch)
-  named = {0, max(warmup - 1, 0), warmup, last // 4, last // 2, 3 * last // 4, last - 1}
-  fraction = config.train.class_counts_warmup
-  if fraction:
-    named.add(math.ceil(fraction * last))
-    final = model.class_counts or default_class_counts(model.num_classes)
-  rows = []
-  for step in sorted(step for step in named if step < last):
-    row = {'step': step, 'epoch': step / per_epoch, 'learning_rate': float(rate(step))}
-    if fraction:
-      counts = steps.class_counts_at(step, last, fraction, model.num_classes, final)
-      row['class_counts'] = tuple(counts.tolist())
-    rows.append(row)
-  return rows
+def corners(plan: Plan) -> list[dict[str, Any]]:
+  """[{'step', 'epoch', 'learning_rate', and what the task schedules}, ...] where the schedules turn."""
+  last, warmup = plan.last_step, optimizer.warmup_steps(plan.config, plan.steps_per_epoch)
+  turns, scheduled = plan.task.milestones(plan.config, plan.model, last)
+  named = {0, max(warmup - 1, 0), warmup, last // 4, last // 2, 3 * last // 4, last - 1} | turns
+  return [
+    {'step': step, 'epoch': step / plan.steps_per_epoch, 'learning_rate': float(plan.schedule(step))}
+    | scheduled(step)
+    for step in sorted(step for step in named if step < last)
+  ]
 
 
-def _bytes(tree):
+def _bytes(tree: Any) -> int:
   return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _print(found, config, train_source, test_source, per_epoch):
-  blocks = rich.table.Table('block', 'output', 'parameters', 'MMAC', title=config.model.name)
-  for layer in found['layers']:
-    shape = ' x '.join(str(side) for side in layer.shape)
-    blocks.add_row(layer.path, shape, f'{layer.parameters:,}', f'{layer.macs / 1e6:,.1f}')
-  blocks.add_row('all', '', f'{found["parameters"]:,}', f'{found["macs"] / 1e6:,.1f}')
-
-  devices, parts = jax.device_count(), config.train.accumulation
-  rows = config.train.batch_size // devices // parts
-  memory = rich.table.Table(
-    'memory of a device',
-    'MiB',
-    title=f'{parts} x {rows} images on {devices} {"device" if devices == 1 else "devices"}',
-  )
-  for name, size in found['memory'].items():
-    memory.add_row(name, f'{size / MEBIBYTE:,.1f}')
-  estimated = sum(size for name, size in found['memory'].items() if 'compiler' not in name)
-  memory.add_row('all, before the compiler fuses', f'{estimated / MEBIBYTE:,.1f}')
-
-  schedule = rich.table.Table(*found['schedule'][0], title=f'{found["steps"]:,} steps')
-  for row in found['schedule']:
-    shown = {'epoch': f'{row["epoch"]:.2f}', 'learning_rate': f'{row["learning_rate"]:.3g}'}
-    schedule.add_row(*(str((row | shown)[name]) for name in row))
-
-  arrays = rich.table.Table('array', 'shape', 'type', 'least', 'mean', 'largest', title='one batch')
-  for name, x in found['batch'].items():
-    numbers = (f'{value:.3g}' for value in (x.min(), x.mean(), x.max()))
-    arrays.add_row(name, ' x '.join(map(str, x.shape)), str(x.dtype), *numbers)
-  for table in (blocks, memory, schedule, arrays):
+def _print(summary: Mapping[str, Any], plan: Plan) -> None:
+  config = plan.config
+  tables = [_memory_table(summary, config), _schedule_table(summary), _batch_table(summary)]
+  if summary['layers']:
+    tables.insert(0, _layer_table(summary, config))
+  for table in tables:
     for column in table.columns[1:]:
       column.justify = 'right'
     rich.print(table)
-  print(
-    f'{config.data.name}: {len(train_source):,} images to train ({per_epoch:.1f} steps per epoch), '
-    f'{len(test_source):,} to test, {train_source.num_classes:,} classes; '
-    f'{found["parameters"]:,} parameters, {found["macs"] / 1e9:.3f} GMAC at {config.data.image_size} px'
-  )
+  for line in plan.task.remarks(plan.train_source, plan.test_source):
+    print(line)
+  size = f'{summary["parameters"]:,} parameters'
+  if summary['layers']:
+    size += f', {summary["macs"] / 1e9:.3f} GMAC at {config.data.image_size} px'
+  print(f'{config.data.name}: {plan.steps_per_epoch:.1f} steps per epoch; {size}')
+
+
+def _layer_table(summary: Mapping[str, Any], config: Any) -> rich.table.Table:
+  blocks = rich.table.Table('block', 'output', 'parameters', 'MMAC', title=config.model.name)
+  for layer in summary['layers']:
+    shape = ' x '.join(str(side) for side in layer.shape)
+    blocks.add_row(layer.path, shape, f'{layer.parameters:,}', f'{layer.macs / 1e6:,.1f}')
+  blocks.add_row('all', '', f'{summary["parameters"]:,}', f'{summary["macs"] / 1e6:,.1f}')
+  return blocks
+
+
+def _memory_table(summary: Mapping[str, Any], config: Any) -> rich.table.Table:
+  devices, parts = jax.device_count(), config.train.accumulation
+  rows = config.train.batch_size // devices // parts
+  title = f'{parts} x {rows} images on {devices} {"device" if devices == 1 else "devices"}'
+  memory = rich.table.Table('memory of a device', 'MiB', title=title)
+  for name, size in summary['memory'].items():
+    memory.add_row(name, f'{size / MEBIBYTE:,.1f}')
+  estimated = sum(size for name, size in summary['memory'].items() if 'compiler' not in name)
+  memory.add_row('all, before the compiler fuses', f'{estimated / MEBIBYTE:,.1f}')
+  return memory
+
+
+def _schedule_table(summary: Mapping[str, Any]) -> rich.table.Table:
+  schedule = rich.table.Table(*summary['schedule'][0], title=f'{summary["steps"]:,} steps')
+  for row in summary['schedule']:
+    shown = {'epoch': f'{row["epoch"]:.2f}', 'learning_rate': f'{row["learning_rate"]:.3g}'}
+    schedule.add_row(*(str((row | shown)[name]) for name in row))
+  return schedule
+
+
+def _batch_table(summary: Mapping[str, Any]) -> rich.table.Table:
+  arrays = rich.table.Table('array', 'shape', 'type', 'least', 'mean', 'largest', title='one batch')
+  for name, x in summary['batch'].items():
+    numbers = (f'{value:.3g}' for value in (x.min(), x.mean(), x.max()))
+    arrays.add_row(name, ' x '.join(map(str, x.shape)), str(x.dtype), *numbers)
+  return arrays

@@ -34,7 +34,8 @@ class Checkpoints:
     read_only: for evaluation: makes nothing and removes nothing that a running training is about to finish.
   """
 
-  def __init__(self, folder, keep=1, keep_best=False, read_only=False):
+  def __init__(self, folder, keep=1, keep_best=False, read_only=False, metric='accuracy'):
+    self._metric = metric
     if keep < 1:
       raise ValueError(f'train.keep_checkpoints must be 1 or more, but is {keep}')
     self.folder, self._given = pathlib.Path(folder).absolute(), pathlib.Path(folder)
@@ -44,7 +45,7 @@ class Checkpoints:
     kept = [policies.LatestN(keep)]
     if keep_best:
       kept.append(
-        policies.BestN(get_metric_fn=lambda m: m['accuracy'], n=1, keep_checkpoints_without_metrics=False)
+        policies.BestN(get_metric_fn=lambda m: m[metric], n=1, keep_checkpoints_without_metrics=False)
       )
     self._manager = ocp.training.Checkpointer(
       self.folder,
@@ -64,11 +65,11 @@ class Checkpoints:
 
   def best(self):
     """(step, accuracy) of the one that was saved with the highest accuracy, or None where none was."""
-    known = [(c.metrics['accuracy'], c.step) for c in self._complete() if c.metrics]
+    known = [(c.metrics[self._metric], c.step) for c in self._complete() if c.metrics]
     accuracy, step = max(known, default=(None, None))
     return None if step is None else (step, accuracy)
 
-  def best_accuracy(self):
+  def best_value(self):
     """The highest accuracy that a checkpoint was saved with, -inf where none was."""
     best = self.best()
     return -np.inf if best is None else best[1]
@@ -112,7 +113,7 @@ class Checkpoints:
     """
     self.wait()
     arrays = {name: _nested(_flat(tree, np.asarray)) for name, tree in trees.items()}
-    metrics = None if accuracy is None else {'accuracy': float(accuracy)}
+    metrics = None if accuracy is None else {self._metric: float(accuracy)}
     self._step = step
     if jax.process_index() == 0:
       self._check_space(arrays)
@@ -146,6 +147,9 @@ class Checkpoints:
       raise ValueError(f'{self._given / str(step)} is a checkpoint that does not fit: {differences}')
     loaded = self._manager.load_checkpointables(step, {name: _nested(flat) for name, flat in wanted.items()})
     return {name: _like(tree, _flat(loaded[name])) for name, tree in trees.items()}
+
+  def check(self, step, trees):
+    pass
 
   def read(self, step, name):
     """One tree of a step as it was saved, nested dicts of numpy arrays, whatever it holds."""

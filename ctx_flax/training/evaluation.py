@@ -1,160 +1,132 @@
-"""Testing the weights of a run on all images of a source."""
+"""Testing weights on all examples of a source."""
 
-import contextlib
+import os
 import pathlib
-import types
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import rich
 
-from ctx_flax.data import pipeline, sources
-from ctx_flax.training import distributed, metrics, optimizer, parallel, setup, starting_point
+from ctx_flax.training import distributed, over_images, parallel, restore, setup, terms
 from ctx_flax.training import step as steps
-from ctx_flax.training.checkpoints import Checkpoints
-from ctx_flax.training.feed import BadImages, Feed
+from ctx_flax.training.feed import BadImages
 from ctx_flax.training.halt import bad_data, bad_input
-from ctx_flax.training.logging import Progress, percent_by_stage, results_table
+from ctx_flax.training.logging import Progress
+from ctx_flax.training.task import Evaluator, Task
 
-WEIGHTS = ('all', 'raw', 'EMA')  # what config.eval.weights may be
+Results = dict[str, dict[str, float]]
 
 
-def evaluate(config, workdir):
-  """Restores a checkpoint of workdir, tests its raw and averaged weights and prints a table.
+def evaluate(config: Any, workdir: str | os.PathLike[str], task: Task) -> Results:
+  """Restores weights, tests them, raw and averaged, and prints what the task says about the results.
 
   Args:
-    config: a config with the fields of configs/default.py; eval.checkpoint and eval.weights say what is
-      tested. Those of the optimizer need not be the run's.
-    workdir: the folder of the run.
+    config: a config with the task's fields; eval.checkpoint and eval.weights say what is tested. Those of
+      the optimizer need not be the run's.
+    workdir: the folder of the run; without one, init.weights are tested.
+    task: of the config.
 
   Returns:
     {'raw': {name: float}, 'EMA': {name: float}}, of which eval.weights may leave one out.
 
   Raises:
-    Halt: wrong input, no such checkpoint, one that does not fit the model, or an image that cannot be read
+    Halt: wrong input, no such checkpoint, one that does not fit the model, or an example that cannot be read
       where that is an error (status 2).
   """
   workdir = pathlib.Path(workdir)
   setup.prepare_jax(config)
   with bad_input():
-    source = sources.open_source(config.data, 'test')
-    setup.check_settings(config)
-    model = setup.build_model(config, source)
-    step, state = restore_variables(config, workdir, model)
-    weights = weights_of(state, config.eval.weights)
-  eval_step = parallel.pmap_eval_step(steps.make_eval_step(model))
+    source = task.open_source(config, 'test')
+    config = task.resolve(config, workdir, source)
+    setup.check_settings(config, task)
+    model = task.build_model(config, source)
+    origin, _, variants = restore.restore_variants(config, workdir, task, model)
+  evaluator = task.evaluator(config, model, source)
+  eval_step = parallel.pmap_eval_step(steps.make_eval_step(evaluator))
   first = jax.process_index() == 0
   with bad_data(), Progress(last=0, start=0, active=first) as progress:
-    bad = bad_test_images(source, config, progress.warn)
-    results = test(weights, eval_step, source, config, bad)
-  if first:
-    rich.print(results_table(results))
+    bad = bad_examples(task, source, config, progress.warn)
+    results = test(task, evaluator, eval_step, variants, source, config, bad)
   left_out = int(distributed.total([bad.take()])[0])
-  if first and left_out:
-    print(f'{left_out} of {len(source)} images could not be read and do not count')
   if first:
-    print(f'{accuracies(results)}; step {step} of {workdir}', flush=True)
+    rich.print(task.table(results))
+    if left_out:
+      print(f'{left_out} of {len(source)} images could not be read and do not count')
+    print(f'{task.headline(results)}; {origin}', flush=True)
   return results
 
 
-def restore_variables(config, workdir, model):
-  """(step, TrainState) of the checkpoint config.eval.checkpoint; the optimizer's part stays abstract.
-
-  Raises:
-    ValueError: there is no such checkpoint, or it does not fit the model.
-  """
-  with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
-    step = checkpoints.find(config.eval.checkpoint)
-    tx = optimizer.make_optimizer(config, config.optimizer.learning_rate)
-    state = jax.eval_shape(lambda: setup.initial_state(config, model, tx))
-    restored = checkpoints.restore(step, {'variables': as_trees(state)['variables']})
-  return step, state.replace(**restored['variables'])
+def bad_examples(task: Task, source: Any, config: Any, warn: Callable[[str], Any]) -> BadImages:
+  """The BadImages of a source."""
+  return BadImages(lambda index: task.describe_bad(source, index, config), warn)
 
 
-def restore_network(config, workdir, classes):
-  """A run's network, ready to be applied outside of the pmapped steps.
-
-  Args:
-    config, workdir: of the run; config.eval.{checkpoint, weights} say which weights ('all': the averaged ones
-      where the run keeps them).
-    classes: what build_model asks of a source.
-
-  Returns:
-    (model, its variables on the default device and the tables of model.class_tables, step, 'EMA' or 'raw').
-
-  Raises:
-    ValueError: there is no such checkpoint, or it does not fit the model.
-  """
-  model = setup.build_model(config, classes).clone(axis_name=None)
-  step, state = restore_variables(config, workdir, model)
-  held = weights_of(state, config.eval.weights)
-  which = 'EMA' if 'EMA' in held else 'raw'
-  variables = jax.tree.map(jnp.asarray, held[which])
-  return model, {**variables, **model.class_tables(variables)}, step, which
+class Interrupted(Exception):
+  """A test that was stopped between two batches."""
 
 
-def classes_of(config, workdir, warn=print):
-  """What build_model asks of a source, from the data or, where they are not at hand, from the checkpoint.
+def test(
+  task: Task,
+  evaluator: Evaluator,
+  eval_step: Callable,
+  variants: Mapping[str, Any],
+  source: Any,
+  config: Any,
+  bad: BadImages,
+  stop: Callable[[], bool] = lambda: False,
+) -> Results:
+  """The metrics of each of {name: variables} over all examples of a source, which is read once.
 
   Args:
-    config, workdir: of the run.
-    warn: is told in one line where classes have no other names than their numbers.
+    task: makes the batches.
+    evaluator: of the task.
+    eval_step: of it, on all devices.
+    variants: {name: variables}.
+    source: the examples; those that cannot be read do not count.
+    config: uses eval and data.
+    bad: is told of these.
+    stop: is asked between two batches, at the same point by every process.
+
+  Raises:
+    Interrupted: stop() said so.
   """
+  placed = {name: parallel.replicate(variables) for name, variables in variants.items()}
+  sums: dict[str, Any] = {name: {} for name in variants}
+  tallies = {name: evaluator.tally() for name in variants}
+  batches = task.eval_batches(source, config, jax.process_index(), jax.process_count())
+  passes = over_images.outputs_of(
+    eval_step, placed, batches, bad, 'does not count in the test', config.data.prefetch
+  )
   try:
-    return sources.open_source(config.data, 'train')
-  except (ValueError, OSError) as error:
-    number = starting_point.read_weights(workdir).about['model']['num_classes']
-    warn(f'the classes are called by their numbers: {" ".join(str(error).split())}')
-    return types.SimpleNamespace(num_classes=number, class_names=tuple(map(str, range(number))))
+    for outputs, _ in passes:
+      for name, (batch_sums, rows) in outputs.items():
+        sums[name] = terms.add(sums[name], batch_sums)
+        if rows:
+          tallies[name].add(_examples(parallel.fetch(rows)))
+      if stop():
+        raise Interrupted
+  finally:
+    passes.close()
+  return {name: tally.result(parallel.fetch(sums[name])) for name, tally in tallies.items()}
 
 
-def weights_of(state, which='all'):
-  """{'raw': variables, 'EMA': variables}: those that the state holds and config.eval.weights wants.
-
-  Raises:
-    ValueError: an unknown name, or averaged weights that the state does not hold.
-  """
-  if which not in WEIGHTS:
-    raise ValueError(f'eval.weights is {which!r}: it must be one of {", ".join(WEIGHTS)}')
-  held = {'raw': state.variables} | ({'EMA': state.ema} if state.ema else {})
-  if which == 'EMA' and 'EMA' not in held:
-    raise ValueError('eval.weights is EMA, but this run keeps none (train.ema_decay is 0)')
-  return held if which == 'all' else {which: held[which]}
+def _examples(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The rows of a batch without those that only fill it, and without their 'weight'."""
+  kept = rows['weight'] > 0
+  return {name: value[kept] for name, value in rows.items() if name != 'weight'}
 
 
-def bad_test_images(source, config, warn):
-  """The BadImages of a source to test on."""
-  return BadImages(lambda index: pipeline.describe_bad(source, index, config), warn)
+class Means:
+  """The Tally of metrics that are all sums over counts."""
 
+  def __init__(self, weights: Mapping[str, float]):
+    self._weights = weights
 
-def test(weights, eval_step, source, config, bad):
-  """The metrics of each of {name: variables} over all images of a source, which is read once.
+  def add(self, rows: Mapping[str, Any]) -> None:
+    """Takes nothing: sums say it all."""
 
-  Images that cannot be read do not count; `bad`, a BadImages, is told of them.
-  """
-  weights = {name: parallel.replicate(variables) for name, variables in weights.items()}
-  totals: dict[str, dict] = {name: {} for name in weights}
-
-  def place(batch):
-    bad.add(batch.pop('bad'), 'does not count in the test')
-    return parallel.place_batch(batch)
-
-  batches = pipeline.eval_batches(source, config, jax.process_index(), jax.process_count())
-  with contextlib.closing(Feed(batches, place, config.data.prefetch)) as feed:
-    for batch in feed:
-      for name, variables in weights.items():
-        totals[name] = metrics.add(totals[name], eval_step(variables, batch))
-  return {name: metrics.summarise(total, config.loss.alpha) for name, total in totals.items()}
-
-
-def as_trees(state):
-  """The two parts of a checkpoint: what evaluation needs, and what only training does."""
-  return {
-    'variables': {'params': state.params, 'batch_stats': state.batch_stats, 'ema': state.ema},
-    'optimizer': {'step': state.step, 'opt_state': state.opt_state},
-  }
-
-
-def accuracies(results):
-  """One line with the accuracies of the stages, for raw and averaged weights."""
-  return 'test accuracy by stage ' + ', '.join(f'{w}: {percent_by_stage(v)}' for w, v in results.items())
+  def result(self, sums: terms.Terms) -> dict[str, float]:
+    """{name: sum / count}, and 'loss' put together by the weights."""
+    return terms.summarise(sums, self._weights)

@@ -9,7 +9,6 @@ import time
 
 import rich.console
 import rich.progress
-import rich.table
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
@@ -144,27 +143,3 @@ class Progress:
 
   def __exit__(self, *_):
     self.close()
-
-
-def percent_by_stage(values):
-  """'61.1 | 88.9 | 97.5 | 98.6 %', the accuracies of the stages that {name: float} holds."""
-  return ' | '.join(f'{100 * values[f"accuracy{s}"]:.1f}' for s in stages(values)) + ' %'
-
-
-def stages(values):
-  """The numbers of the stages of which {name: float} holds an accuracy."""
-  return [s for s in (1, 2, 3, 4) if f'accuracy{s}' in values]
-
-
-def results_table(results):
-  """A table of accuracy, loss and recall per stage; results is {'raw' or 'EMA': {name: float}}."""
-  table = rich.table.Table()
-  for column in ('weights', 'stage', 'accuracy', 'loss', 'recall'):
-    table.add_column(column, justify='left' if column == 'weights' else 'right')
-  for weights, values in results.items():
-    for s in stages(values):
-      # The recall of a selection that does not exist (stage 1, plain networks) is left open.
-      recall = f'{100 * values[f"recall{s}"]:.2f} %' if f'recall{s}' in values else ''
-      accuracy = f'{100 * values[f"accuracy{s}"]:.2f} %'
-      table.add_row(weights, str(s), accuracy, f'{values[f"loss{s}"]:.4f}', recall)
-  return table

@@ -193,3 +193,10 @@ def _check_group(group):
     f'optimizer.groups holds {group!r}: expected (regex, factor on the rate, factor on the decay), '
     'with factors of 0 or more'
   )
+
+
+def advance_schedule(old, new):
+  schedule = optax.ScaleByScheduleState
+  return jax.tree.map(
+    lambda a, b: b if isinstance(b, schedule) else a, old, new, is_leaf=lambda x: isinstance(x, schedule)
+  )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ctx_flax.training.step import AXIS
+AXIS = 'batch'  # of the devices, in steps and in the sums over them
 
 
 def replicate(tree, devices=None):

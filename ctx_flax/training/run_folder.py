@@ -3,48 +3,64 @@
 import json
 import os
 import pathlib
+from typing import Any
 
-# Fields that change nothing about what is computed (up to rounding): where things lie, what is shown, what is
-# kept, and how the work is divided.
+from ctx_flax import files
+from ctx_flax.configs import default
+
+# What a run is: another value in one of these groups (or single fields) computes something else. A task names
+# its own groups besides.
+IDENTITY = 'seed', 'task', 'model', 'init', 'optimizer', 'train', 'data', 'eval.crop_ratio'
+# But for these fields in them, which change nothing about what is computed (up to rounding): how the work is
+# divided, what is shown, what is kept and where the data lie.
 FREE_FIELDS = (
-  *(
-    'compilation_cache',
-    'profile',
-    'model.remat',
-    'eval.batch_size',
-    'eval.checkpoint',
-    'eval.weights',
-  ),
+  'model.remat',
   *('train.deterministic', 'train.log_every', 'train.eval_every', 'train.keep_best'),
   *('train.checkpoint_every', 'train.checkpoint_minutes', 'train.keep_checkpoints'),
   *('data.path', 'data.train_list', 'data.test_list', 'data.threads', 'data.workers', 'data.prefetch'),
 )
+# Of no concern to a run: the machine, how it is tested, and what only other modes read.
+FREE_GROUPS = (
+  *('compilation_cache', 'profile', 'eval', 'check', 'probe', 'recall', 'sweep', 'predict'),
+  *('grad_cam', 'failures', 'offsets', 'report'),
+)
 
-# What only other modes read.
-MODES = 'check', 'probe', 'recall', 'sweep', 'predict', 'grad_cam', 'failures', 'offsets', 'report'
-FREE_GROUPS = tuple(f'{mode}.' for mode in MODES)
+
+def is_identity(name: str, groups: tuple[str, ...] = ()) -> bool:
+  """Whether a field, 'optimizer.eps', is part of what a run is.
+
+  Args:
+    name: of the field.
+    groups: those that the task names.
+  """
+  if name in FREE_FIELDS:
+    return False
+  return any(name == group or name.startswith(f'{group}.') for group in (*IDENTITY, *groups))
 
 
-def check(workdir, config):
-  """Returns where the folder is new or holds a run of this config; FREE_FIELDS may differ.
+def check(workdir: str | os.PathLike[str], config: Any, groups: tuple[str, ...] = ()) -> None:
+  """Returns if the folder is new or holds a run of this config; fields that are not its identity may differ.
+
+  A field that the saved config lacks has its default: it was written before the field existed.
 
   Raises:
     ValueError: the folder holds another config (the fields are listed), or checkpoints of an unknown one.
       Nothing is touched.
   """
-  config_there = saved(workdir)
-  if config_there is None:
+  if pathlib.Path(workdir).exists() and not pathlib.Path(workdir).is_dir():
+    raise ValueError(f'{workdir} is not a folder: take another --workdir')
+  saved_config = saved(workdir)
+  if saved_config is None:
     if any(pathlib.Path(workdir).glob('checkpoints/*')):
       raise ValueError(f'{workdir} holds checkpoints but no config.json: take another --workdir')
     return
-  there = _flat(config_there)
-  given = _flat(json.loads(_text(config)))
+  there = _flat(saved_config)
+  here = _flat(json.loads(_text(config)))
+  there = default_fields(there.get('task', 'classification'), here) | there
   differing = [
-    f'{name} is {_shown(there, name)} there and {_shown(given, name)} here'
-    for name in sorted(there.keys() | given.keys())
-    if name not in FREE_FIELDS
-    and not name.startswith(FREE_GROUPS)
-    and _shown(there, name) != _shown(given, name)
+    f'{name} is {_shown(there, name)} there and {_shown(here, name)} here'
+    for name in sorted(there.keys() | here.keys())
+    if is_identity(name, groups) and _shown(there, name) != _shown(here, name)
   ]
   if differing:
     raise ValueError(
@@ -52,7 +68,13 @@ def check(workdir, config):
     )
 
 
-def saved(workdir):
+def default_fields(task: str, names: Any) -> dict[str, Any]:
+  """{name: default} of those of the named fields that the default config of a task has."""
+  defaults = _flat(json.loads(_text(default.get_config(task=task))))
+  return {name: defaults[name] for name in names if name in defaults}
+
+
+def saved(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
   """The config.json of a folder as nested dicts, or None where there is none; ValueError if it is damaged."""
   path = pathlib.Path(workdir) / 'config.json'
   if not path.exists():
@@ -63,7 +85,7 @@ def saved(workdir):
     raise ValueError(f'{path} is not valid JSON: {error}') from None
 
 
-def with_saved(config, workdir, field):
+def with_saved(config: Any, workdir: str | os.PathLike[str], field: str) -> Any:
   """A copy of the config with the values of the config.json of a folder, which `field` of the config names.
 
   Raises:
@@ -86,20 +108,12 @@ def with_saved(config, workdir, field):
   return config
 
 
-def claim(workdir, config):
+def claim(workdir: str | os.PathLike[str], config: Any) -> None:
   """Makes the folder and writes the config into it, atomically: a killed start leaves no half of one."""
-  write_text(pathlib.Path(workdir) / 'config.json', _text(config))
+  files.write_text(pathlib.Path(workdir) / 'config.json', _text(config))
 
 
-def write_text(path, text):
-  """Writes a file, whole or not at all, and makes its folder."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'{path.name}.part')
-  part.write_text(text, encoding='utf-8')  # whatever the system's own is: a page says it is UTF-8
-  os.replace(part, path)
-
-
-def fields(config):
+def fields(config: Any) -> dict[str, Any]:
   """The dotted names of all fields of a config, {name: value}."""
   return _flat(json.loads(_text(config)))
 

@@ -1,7 +1,7 @@
 """The cross-entropies of the stages, as sums and counts.
 
-Axes: b images, n classes. Stages are keyed by their number: 1 to 4 for contextual networks, 4 alone for
-plain ones. Sums and counts rather than means: they add up over devices and batches, and under 'reduction'
+Axes: b images, n classes. Stages are keyed by their number: all of them for contextual networks, the last
+alone for plain ones. Sums and counts rather than means: they add up over devices and batches, and under 'reduction'
 every stage, device and batch counts another number of images.
 
 The paper gives one cross-entropy per stage; that an image whose label was dropped does not count follows
@@ -11,26 +11,12 @@ from the released code's ignore_index. The rule for soft targets under 'reductio
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.layers.contextualizer import SELECTIONS
+from ctx_flax.models.network import stages_of
 
 
-def stages(out):
-  """The numbers of the stages that `out` holds scores of: (1, 2, 3, 4) or (4,)."""
-  return tuple(s for s in (1, 2, 3, 4) if f'scores{s}' in out)
-
-
-def stage_scores(out, stage, selection):
-  """The float32 scores (b, n) of a stage and the classes (bool b n) between which they decide.
-
-  Under 'reduction' these are the classes still considered. Under 'rerank' every stage decides between all
-  classes, and 'considered' only says which of them were merged into the context.
-  """
-  if selection not in SELECTIONS:
-    raise ValueError(f'selection must be one of {SELECTIONS}, but is {selection!r}')
-  scores = out[f'scores{stage}'].astype(jnp.float32)
-  if selection == 'rerank':
-    return scores, jnp.ones(scores.shape, bool)
-  return scores, out[f'considered{stage}']
+def stage_scores(out, stage):
+  """The float32 scores (b, n) of a stage and the classes (bool b n) between which it decides."""
+  return out[f'scores{stage}'].astype(jnp.float32), out[f'alive{stage}']
 
 
 def heavier_first(labels, other_labels, lam):
@@ -56,7 +42,7 @@ def cross_entropy(scores, alive, targets):
   return -(targets * log_probabilities).sum(-1)
 
 
-def stage_losses(out, labels, *, selection, label_smoothing=0.0, other_labels=None, lam=None, weights=None):
+def stage_losses(out, labels, *, label_smoothing=0.0, other_labels=None, lam=None, weights=None):
   """Cross-entropy of every stage over the classes it decides between, summed over the images that count.
 
   With a the heavier of an image's labels and lam its weight, b the other, n_s the number of classes alive
@@ -66,9 +52,8 @@ def stage_losses(out, labels, *, selection, label_smoothing=0.0, other_labels=No
   alive at every stage, so all stages have the same target. Float32 whatever the dtype of the scores.
 
   Args:
-    out: the second output of a model: scores{s} (b, n), considered{s} (bool b n); s = 4 alone if plain.
+    out: the second output of a model: scores{s} (b, n), alive{s} (bool b n); the last stage alone if plain.
     labels: int (b,), each in 0..n-1 (an image with another label does not count).
-    selection: 'reduction' or 'rerank'.
     label_smoothing: eps.
     other_labels: int (b,), the second label of mixed images; goes with `lam`.
     lam: float (b,) in 0..1, the weight of `labels`; 1 - lam is that of `other_labels`.
@@ -78,7 +63,7 @@ def stage_losses(out, labels, *, selection, label_smoothing=0.0, other_labels=No
     {s: (sum, count)}, float32 scalars.
 
   Raises:
-    ValueError: for an unknown selection, a label_smoothing of 1 or more or below 0, or one of
+    ValueError: for a label_smoothing of 1 or more or below 0, or one of
       other_labels and lam without the other.
   """
   if not 0 <= label_smoothing < 1:
@@ -94,8 +79,8 @@ def stage_losses(out, labels, *, selection, label_smoothing=0.0, other_labels=No
   weights = weights.astype(jnp.float32)
 
   losses = {}
-  for stage in stages(out):
-    scores, alive = stage_scores(out, stage, selection)
+  for stage in stages_of(out):
+    scores, alive = stage_scores(out, stage)
     is_first = alive & jax.nn.one_hot(first, scores.shape[-1], dtype=bool)
     is_second = alive & jax.nn.one_hot(second, scores.shape[-1], dtype=bool)
     weight_first = jnp.where(is_second.any(-1), lam, 1.0)[:, None]
@@ -106,19 +91,3 @@ def stage_losses(out, labels, *, selection, label_smoothing=0.0, other_labels=No
     loss = jnp.where(counts > 0, counts * cross_entropy(scores, alive, targets), 0.0)
     losses[stage] = (loss.sum(), counts.sum())
   return losses
-
-
-def combine(sums, counts, alpha):
-  """alpha * (L_1 + L_2 + L_3) + L_4 with L_s = sum_s / count_s, and 0 where no image counts.
-
-  Args:
-    sums: {s: scalar}; on several devices each device's own sum, whose results then add up to the loss.
-    counts: {s: scalar}, over all devices.
-    alpha: weight of the stages before the last.
-
-  Returns:
-    The loss, a scalar.
-  """
-  means = {s: sums[s] / jnp.maximum(counts[s], 1.0) for s in sums}
-  last = max(means)
-  return alpha * sum(means[s] for s in means if s != last) + means[last]

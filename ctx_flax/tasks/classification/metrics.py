@@ -1,9 +1,10 @@
-"""Accuracies, recalls and losses as (sum, count), so that they add up over devices and batches exactly."""
+"""Accuracies and recalls as (sum, count), so that they add up over devices and batches exactly."""
 
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.training import losses
+from ctx_flax.models.network import stages_of
+from ctx_flax.tasks.classification.losses import stage_scores
 
 
 def rank_of_label(scores, alive, labels):
@@ -19,13 +20,12 @@ def rank_of_label(scores, alive, labels):
   return jnp.where((alive & is_label).any(-1), (alive & ~behind).sum(-1), n)
 
 
-def stage_metrics(out, labels, selection, weights):
+def stage_metrics(out, labels, weights):
   """Accuracy of every stage and recall of the true class by every selection, over all images.
 
   Args:
     out: the second output of a model; plain models have stage 4 only.
     labels: int (b,).
-    selection: 'reduction' or 'rerank'.
     weights: float (b,), 0 for rows that only fill the batch, 1 for images.
 
   Returns:
@@ -40,36 +40,14 @@ def stage_metrics(out, labels, selection, weights):
     return jnp.where(weights > 0, weights * hits, 0.0).sum(), weights.sum()
 
   metrics = {}
-  for stage in losses.stages(out):
-    scores, alive = losses.stage_scores(out, stage, selection)
+  for stage in stages_of(out):
+    scores, alive = stage_scores(out, stage)
     rank = rank_of_label(scores, alive, labels)
     metrics[f'accuracy{stage}'] = metrics['accuracy'] = counted(rank == 0)
     metrics['top5'] = counted((rank < 5) & (rank < scores.shape[-1]))
-    if stage > 1 and len(losses.stages(out)) > 1:
+    if stage > 1 and len(stages_of(out)) > 1:
       kept = out[f'considered{stage}'] & jax.nn.one_hot(
         labels, out[f'considered{stage}'].shape[-1], dtype=bool
       )
       metrics[f'recall{stage}'] = counted(kept.any(-1))
   return metrics
-
-
-def add(total, metrics):
-  """The metrics of two batches together; `total` is {} before the first. Does not wait for the device."""
-  if not total:
-    return metrics
-  return jax.tree.map(lambda a, b: a + b, total, metrics)
-
-
-def summarise(metrics, alpha):
-  """Divides sums by counts, on the host: {name: (sum, count)} -> {name: float}.
-
-  'loss' is put together from the stages' losses: alpha * (loss1 + loss2 + loss3) + loss4, each over all
-  images that were added up, so it does not depend on how they were split into batches. A stage's loss over
-  no image at all is 0.
-  """
-  metrics = jax.device_get(metrics)
-  values = {name: float(total) / max(float(count), 1.0) for name, (total, count) in metrics.items()}
-  stage_losses = [values[name] for name in sorted(values) if name.startswith('loss')]
-  if stage_losses:
-    values['loss'] = alpha * sum(stage_losses[:-1]) + stage_losses[-1]
-  return values
