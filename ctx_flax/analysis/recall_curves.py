@@ -113,8 +113,8 @@ def curves(ranks, labels, target):
   Returns:
     'recall': {'all': {2: (n,), 3: (n,), 4: (n,)}, 'kept': {2: (n,), 3: (N_2,), 4: (N_3,)}}, where element
     N - 1 is the recall with N classes; 'counts': {'all': (N_2, N_3, N_4), 'kept': ...}, none larger than the
-    one before: under 'all' an earlier stage is given as many as a later one needs. At least FEWEST, so that a model can
-    be made with them.
+    one before: under 'all' an earlier stage is given as many as a later one needs. They are FEWEST or more,
+    so that create_model accepts them.
   """
   n = ranks[0].shape[1]
   own = [np.take_along_axis(r, labels[:, None].astype(np.int64), 1)[:, 0] for r in ranks]

@@ -17,6 +17,7 @@ from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.predict import describe
 from ctx_flax.analysis.run import open_beside, open_run
 from ctx_flax.models.summary import summarise
+from ctx_flax.training import run_folder
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 PACKAGES = 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'grain', 'orbax-checkpoint'

@@ -87,7 +87,8 @@ def open_run(config, workdir, images=True, warn=print):
     A Run.
 
   Raises:
-    ValueError, OSError: the run is of a task that is not served, there is no such checkpoint, it does not fit, or the test images are not there.
+    ValueError, OSError: the run is of a task that is not served, there is no such checkpoint, it does not
+      fit, or the test images are not there.
   """
   workdir = pathlib.Path(workdir)
   if config.task not in SERVED:

@@ -56,13 +56,13 @@ def linear_probe(config, workdir):
     train_source, test_source = (sources.open_source(config.data, split) for split in sources.SPLITS)
     setup.check_settings(config, task_of(config))
     networks.check_classes(train_source, test_source)
-    networks = {kind: network(path, name, config) for kind, (path, name) in given.items()}
-    for kind, (model, _, name) in networks.items():
+    probed = {kind: network(path, name, config) for kind, (path, name) in given.items()}
+    for kind, (model, _, name) in probed.items():
       if model.contextual != (kind == 'contextual'):
         raise ValueError(f'{given[kind][0]} holds {name}, which is not the {kind} network')
   report = {}
   with bad_data():
-    for kind, (model, variables, name) in networks.items():
+    for kind, (model, variables, name) in probed.items():
       train = extract(model, variables, train_source, config, probe.cache, f'{name}, training images')
       test = extract(model, variables, test_source, config, probe.cache, f'{name}, test images')
       seeds = range(config.seed, config.seed + probe.seeds)

@@ -40,8 +40,8 @@ class Objective:
     terms: (params, batch_stats, batch, key, step) -> Outputs, traced; `key` is of everything random, `step`
       the number of the update, from 0.
     weights: {name of a loss: weight}.
-    counts: batch -> {name of a loss: count}, if the counts follow from the batch alone; None if they depend on
-      the network, so that accumulation needs a forward pass to count first.
+    counts: batch -> {name of a loss: count}, if the counts follow from the batch alone; None if they depend
+      on the network, so that accumulation needs a forward pass to count first.
   """
 
   terms: Callable[..., Outputs]

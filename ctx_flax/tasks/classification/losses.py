@@ -1,8 +1,8 @@
 """The cross-entropies of the stages, as sums and counts.
 
 Axes: b images, n classes. Stages are keyed by their number: all of them for contextual networks, the last
-alone for plain ones. Sums and counts rather than means: they add up over devices and batches, and under 'reduction'
-every stage, device and batch counts another number of images.
+alone for plain ones. Sums and counts rather than means: they add up over devices and batches, and under
+'reduction' every stage, device and batch counts another number of images.
 
 The paper gives one cross-entropy per stage; that an image whose label was dropped does not count follows
 from the released code's ignore_index. The rule for soft targets under 'reduction' is ours.
