@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ def outputs_of(
   bad: BadImages,
   action: str,
   prefetch: int,
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+) -> Generator[tuple[dict[str, Any], dict[str, Any]], None, None]:
   """Runs a step on every batch, for each of several sets of weights.
 
   Args:
