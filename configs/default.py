@@ -64,22 +64,39 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
   # accumulation under 'reduction' its first forward pass but weighs a stage by the share of images it kept.
   loss.normalise = 'counted'
 
-  config.optimizer = optimizer = ml_collections.ConfigDict()  # AdamW
+  config.optimizer = optimizer = ml_collections.ConfigDict()
+  # 'adamw', or 'sgd' as PyTorch's, which adds the weight decay to the gradient, before the momentum.
+  optimizer.name = 'adamw'
   optimizer.learning_rate = 1e-3  # at its highest, for batches of reference_batch images
   optimizer.reference_batch = 0  # the rate is multiplied by train.batch_size / this; 0 = taken as it stands
-  optimizer.weight_decay = 2e-5  # decoupled, times the learning rate; not on biases, norms, embeddings, tau
-  optimizer.beta1 = 0.9  # decay of the mean of the gradients
-  optimizer.beta2 = 0.999  # decay of the mean of their squares
-  optimizer.eps = 1e-8  # added to the root of that mean
-  optimizer.clip_norm = 0.0  # largest global norm of the gradients; 0 = no clipping
-  optimizer.warmup_epochs = 0.0  # linear warm-up, then the cosine over all steps from that step's value on
+  optimizer.weight_decay = 2e-5  # times the learning rate; adamw: decoupled, sgd: through the momentum
+  # Parameters without weight decay: 'standard' = biases, norms, layer scales, class embeddings and tau;
+  # anything else is a regex of whole names that must match one. () = all have it.
+  optimizer.no_decay = ('standard',)
+  optimizer.beta1 = 0.9  # adamw: decay of the mean of the gradients
+  optimizer.beta2 = 0.999  # adamw: decay of the mean of their squares
+  optimizer.eps = 1e-8  # adamw: added to the root of that mean
+  optimizer.momentum = 0.9  # sgd: factor on the sum of the earlier gradients; 0 = none
+  optimizer.nesterov = False  # sgd: look ahead by another step of the momentum
+  optimizer.clip_norm = 0.0  # largest global norm of the gradients, before any decay; 0 = no clipping
+  # After the warm-up: 'cosine' over all steps of the run, counted from step 0; 'steps', the full rate with
+  # drops; or 'constant'.
+  optimizer.schedule = 'cosine'
+  optimizer.drops = ()  # steps: epochs after which the rate falls, such as (20, 40)
+  optimizer.drop_factor = 0.1  # steps: what the rate is multiplied by at each of them
+  optimizer.floor = 1e-7  # cosine: learning rate at its end
+  optimizer.cooldown_epochs = 0.0  # cosine: so many more at the floor, beside train.epochs
+  optimizer.per_epoch = False  # cosine, warmup_epochs: the rate of an epoch's first step serves all of it
+  optimizer.warmup_epochs = 0.0  # length of the linear warm-up
+  optimizer.warmup_steps = 0  # the same in steps; 0 = from warmup_epochs. Setting both is an error
   optimizer.warmup_start = 1e-7  # learning rate of the first step when warming up
-  optimizer.floor = 1e-7  # learning rate at the end of the cosine
-  optimizer.cooldown_epochs = 0.0  # so many more at the floor, after the cosine and beside train.epochs
-  optimizer.per_epoch = False  # True: the rate of an epoch's first step serves all of it
+  optimizer.warmup_factor = 0.0  # instead, as a fraction of the full rate, such as 0.001; 0 = warmup_start
   # (regex, factor on the learning rate, factor on the weight decay), ... for parameters named as in
   # 'stage2_block0/dwconv/kernel'; each must match exactly one regex wholly. () = one group of all.
   optimizer.groups = ()
+  # The rate falls by this factor with every layer from the heads to the stem; 1 = off. What a layer is, the
+  # network says: ctx_flax/models/layer_ids.py.
+  optimizer.layer_decay = 1.0
 
   config.train = train = ml_collections.ConfigDict()
   train.batch_size = 128  # images of a step, over all devices

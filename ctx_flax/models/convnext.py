@@ -13,6 +13,7 @@ from ctx_flax.layers.blocks import ConvNeXtBlock
 from ctx_flax.layers.linear import Linear, normal_002
 from ctx_flax.layers.normalization import LayerNorm
 from ctx_flax.layers.pooling import global_average_pool, valid_pixels
+from ctx_flax.models.layer_ids import layer_id, num_layers
 from ctx_flax.models.stages import (
   Intermediates,
   check_images,
@@ -68,6 +69,15 @@ class ConvNeXt(nn.Module):
   def class_tables(self, variables):
     """See ctx_flax.models.stages.class_tables."""
     return class_tables(self, variables)
+
+  @property
+  def num_layers(self) -> int:
+    """See ctx_flax.models.layer_ids."""
+    return num_layers(self.depths)
+
+  def layer_id(self, name: str) -> int:
+    """See ctx_flax.models.layer_ids."""
+    return layer_id(name, self.depths, stem=('stem_conv', 'stem_norm'))
 
   @nn.compact
   def __call__(

@@ -16,6 +16,7 @@ from ctx_flax.layers.blocks import Bottleneck
 from ctx_flax.layers.linear import Linear, he_fan_out
 from ctx_flax.layers.normalization import BatchNorm
 from ctx_flax.layers.pooling import global_average_pool, valid_pixels, zero_invalid
+from ctx_flax.models.layer_ids import layer_id, num_layers
 from ctx_flax.models.stages import (
   Intermediates,
   check_images,
@@ -65,6 +66,15 @@ class ResNet(nn.Module):
   def class_tables(self, variables):
     """See ctx_flax.models.stages.class_tables."""
     return class_tables(self, variables)
+
+  @property
+  def num_layers(self) -> int:
+    """See ctx_flax.models.layer_ids."""
+    return num_layers(self.depths)
+
+  def layer_id(self, name: str) -> int:
+    """See ctx_flax.models.layer_ids."""
+    return layer_id(name, self.depths, stem=('conv1', 'bn1'))
 
   @nn.compact
   def __call__(
