@@ -10,20 +10,14 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from configs import command_line, default, digits, saved
+from configs import digits
+from ctx_flax.configs import command_line, default, paths, saved
 
 # ml_collections loads a config file by a method that Python is going to drop.
 pytestmark = pytest.mark.filterwarnings('ignore:.*load_module.*:DeprecationWarning')
 ROOT = pathlib.Path(__file__).parent.parent
+CONFIGS = ROOT / 'ctx_flax' / 'configs'
 DIGITS = str(ROOT / 'configs' / 'digits.py')
-
-
-def leaves(config, prefix=''):
-  for name, value in config.items():
-    if hasattr(value, 'items'):
-      yield from leaves(value, f'{prefix}{name}.')
-    else:
-      yield prefix + name, value
 
 
 @pytest.fixture
@@ -43,14 +37,15 @@ def parse(monkeypatch):
 
 
 def test_no_value_is_none_or_of_a_type_without_override():
-  for name, value in leaves(default.get_config()):
+  for name, value in paths.leaves(default.get_config()):
     assert type(value) in (bool, int, float, str, tuple), name
 
 
 def test_every_field_has_a_comment():
-  lines = (ROOT / 'configs' / 'default.py').read_text().splitlines()
-  fields = {name.rpartition('.')[2] for name, _ in leaves(default.get_config())}
+  fields = {name.rpartition('.')[2] for name, _ in paths.leaves(default.get_config())}
   commented = set()
+  files = CONFIGS / 'default.py', *(CONFIGS / 'fields').glob('*.py')
+  lines = [line for path in files for line in path.read_text().splitlines()]
   for above, line in itertools.pairwise(lines):
     assignment = re.match(r'  [\w.]+\.(\w+) = ', line)
     if assignment and ('  # ' in line or above.strip().startswith('# ')):
@@ -60,7 +55,7 @@ def test_every_field_has_a_comment():
 
 def test_code_reads_every_field_and_no_other():
   code = '\n'.join(path.read_text() for path in (ROOT / 'ctx_flax').rglob('*.py'))
-  known = dict(leaves(default.get_config()))
+  known = dict(paths.leaves(default.get_config()))
   for name in known:
     group, _, field = name.rpartition('.')
     # The model's fields are keywords of create_model, all passed at once.
@@ -82,7 +77,10 @@ def test_recipes_cannot_add_fields():
 
 
 def test_variants_set_their_fields_only():
-  plain, contextual = dict(leaves(digits.get_config('plain,wd=0.1'))), dict(leaves(digits.get_config()))
+  plain, contextual = (
+    dict(paths.leaves(digits.get_config('plain,wd=0.1'))),
+    dict(paths.leaves(digits.get_config())),
+  )
   assert {name for name in plain if plain[name] != contextual[name]} == {
     'model.name',
     'optimizer.weight_decay',

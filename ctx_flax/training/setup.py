@@ -5,6 +5,7 @@ import os
 
 import jax
 
+from ctx_flax.configs import rules
 from ctx_flax.data import pipeline
 from ctx_flax.models import MODELS, create_model
 from ctx_flax.training import starting_point
@@ -42,6 +43,8 @@ def initial_state(config, model, tx):
 
 def check_settings(config):
   """Raises ValueError for a batch that the devices cannot share, and for fractions outside their range."""
+  rules.check(config)
+  rules.check_memory(config, jax.process_count())
   pipeline.check_settings(config)
   steps.check_settings(config)
   starting_point.check_settings(config)
