@@ -102,8 +102,8 @@ def test_lengths_of_tuples():
 def test_a_misspelt_choice_is_answered_with_the_nearest(path):
   for name in RULES[path].names:
     accepted(path, name)
-    message = refused(path, name[:-1] + '_')
-    assert 'it must be one of' in message and (name in re.findall(r"'(\w+)'\?", message) or len(name) < 5)
+    message = refused(path, f'{name}_')
+    assert 'it must be one of' in message and message.endswith(f'; did you mean {name!r}?')
 
 
 @pytest.mark.parametrize('path', [path for path, value in FIELDS.items() if type(value) in (str, bool)])
@@ -112,11 +112,10 @@ def test_texts_and_flags(path):
     refused(path, value)
 
 
-@pytest.mark.parametrize(
-  'path, rule', [item for item in RULES.items() if isinstance(item[1], Whole | Number)]
-)
-def test_the_ends_of_a_range(path, rule):
+@pytest.mark.parametrize('path', [path for path, rule in RULES.items() if isinstance(rule, Whole | Number)])
+def test_the_ends_of_a_range(path):
   """Just inside is legal, just outside is not."""
+  rule = RULES[path]
   least = 1 if isinstance(rule, Whole) else 1e-6
   accepted(path, rule.low + (least if getattr(rule, 'above', False) else 0))
   refused(path, rule.low - (0 if getattr(rule, 'above', False) else least))
@@ -177,9 +176,7 @@ def test_a_batch_larger_than_the_machine_is_refused_at_once(monkeypatch):
   config.train.batch_size, config.eval.batch_size, config.data.image_size = 64, 128, 1024
   gib = 64 * 1024 * 1024 * 3 * 4 / 2**30  # of the training batch
   monkeypatch.setattr(rules, 'machine_memory', lambda: int(gib * 2**30))
-  with pytest.raises(
-    ValueError, match=r'eval\.batch_size is 128 and data\.image_size 1024: a batch takes 2 GiB'
-  ):
+  with pytest.raises(ValueError, match=r'eval\.batch_size is 128 and data\.image_size 1024: .* 2 GiB'):
     rules.check_memory(config)
   rules.check_memory(config, processes=2)
   monkeypatch.setattr(rules, 'machine_memory', lambda: 0)  # a system that does not say

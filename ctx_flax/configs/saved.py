@@ -29,7 +29,7 @@ def get_config(run: str = '') -> Any:
   if not isinstance(saved, dict):
     raise ValueError(f'{path} holds no JSON object: it is not the config of a run')
   try:
-    config = default.get_config(task=saved.get('task', 'classification'))
+    config = default.get_config(task=str(saved.get('task', 'classification')))
     _update(config, saved)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
