@@ -6,7 +6,7 @@ import os
 import jax
 
 from ctx_flax.data import pipeline
-from ctx_flax.models import MODELS, create_model
+from ctx_flax.models import MODELS, create_model, used_keywords
 from ctx_flax.training import starting_point
 from ctx_flax.training import step as steps
 
@@ -31,7 +31,7 @@ def model_keywords(config, num_classes):
   }
   own = families.get(config.model.name)
   keywords = {name: v for name, v in config.model.items() if hasattr(own, name) or v != defaults.get(name)}
-  return keywords | {'num_classes': num_classes}
+  return used_keywords(config.model.name, keywords) | {'num_classes': num_classes}
 
 
 def initial_state(config, model, tx):

@@ -35,7 +35,7 @@ def rate_factor(config):
   frozen = weights.compile_patterns(init.freeze, 'init.freeze')
   fresh = weights.compile_patterns(init.allow_missing, 'init.allow_missing')
   if init.reset_classes:
-    fresh = [*fresh, re.compile(weights.CLASSES)]
+    fresh = [*fresh, re.compile(weights.class_parameters())]
 
   def factor(name):
     if any(pattern.fullmatch(name) for pattern in frozen):
@@ -106,7 +106,7 @@ def initial_variables(config, model, variables):
   values, fresh = found.fit(
     model,
     allow_missing=init.allow_missing,
-    reset=weights.CLASSES if init.reset_classes else '',
+    reset=weights.class_parameters() if init.reset_classes else '',
     initial=variables,
   )
   total = len(jax.tree.leaves(values))
@@ -176,6 +176,4 @@ def _of_run(path):
   variables = tree.get('ema') or {name: tree[name] for name in ('params', 'batch_stats') if tree.get(name)}
   arrays = weights.flatten(variables)
   model = {name: value for name, value in settings['model'].items() if value != []}
-  heads = ('contextualizer/class_embedding', 'head/bias', 'fc/bias')
-  classes = next(len(arrays[f'params/{name}']) for name in heads if f'params/{name}' in arrays)
-  return Weights(path, {'model': model | {'num_classes': classes}}, arrays)
+  return Weights(path, {'model': model | {'num_classes': weights.number_of_classes(arrays)}}, arrays)
