@@ -44,5 +44,5 @@ def layer_id(name: str, depths: Sequence[int], stem: Sequence[str]) -> int:
   return num_layers(depths) + 1
 
 
-def _ids_in_stages(depths):
+def _ids_in_stages(depths: Sequence[int]) -> list[int]:
   return [-(-depth // GROUP) if stage == 3 else 1 for stage, depth in enumerate(depths, 1)]
