@@ -1,4 +1,4 @@
-"""A task of another kind than classification: regression of an image's mean colour, by a network of its own."""
+"""A task of another kind than classification: regression of an image's mean colour, by a tiny network."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -26,9 +26,15 @@ class Correlation:
     self._rows.append(rows)
 
   def result(self, sums):
-    predicted, target = (np.concatenate([r[name] for r in self._rows]) for name in ('predicted', 'target'))
+    predicted, target = (
+      np.concatenate([rows[name] for rows in self._rows]) for name in ('predicted', 'target')
+    )
     correlation = np.corrcoef(predicted.ravel(), target.ravel())[0, 1]
-    return {'correlation': float(correlation), 'images': len(target), 'error': float(sums['error'][0] / sums['error'][1])}
+    return {
+      'correlation': float(correlation),
+      'images': len(target),
+      'error': float(sums['error'][0] / sums['error'][1]),
+    }
 
 
 class MeanColour(Task):
@@ -73,4 +79,3 @@ class Evaluator:
     predicted, target = self._model.apply(variables, batch['image']), batch['image'].mean((1, 2))
     error = jnp.where(batch['weight'] > 0, ((predicted - target) ** 2).mean(-1), 0.0)
     return {'error': (error.sum(), batch['weight'].sum())}, {'predicted': predicted, 'target': target}
-

@@ -1,7 +1,7 @@
 """Runs that earlier versions began go on: fields that their config.json lacks have their defaults.
 
-old_run.zip is the folder of a run of version 0.1, stopped by SIGTERM at step 5 of 6: a plain network of width 4 on
-digits, which knew neither config.task nor optimizer.name.
+old_run.zip is the folder of a run of version 0.1, stopped by SIGTERM at step 5 of 6: a plain network of
+width 4 on digits, which knew neither config.task nor optimizer.name.
 """
 
 import json

@@ -10,7 +10,7 @@ import pytest
 from mean_colour import MeanColour
 from run_files import arrays, metric_lines
 
-from ctx_flax.configs import default
+from ctx_flax.configs import default, fields
 from ctx_flax.data import pipeline
 from ctx_flax.tasks import task_of
 from ctx_flax.training import check, evaluation, loop, parallel
@@ -22,7 +22,7 @@ TASK = MeanColour()
 
 
 def settings(**train):
-  config = default.get_config()
+  config = default.get_config(task='mean_colour')
   config.task = 'mean_colour'
   config.model.num_classes = 10
   config.optimizer.learning_rate = 0.02
@@ -33,6 +33,13 @@ def settings(**train):
   config.train.update(train)
   config.eval.update(batch_size=40, crop_ratio=1.0)
   return config
+
+
+@pytest.fixture(autouse=True, scope='module')
+def known_task():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(fields.TASKS, 'mean_colour', fields.TASKS['classification'])
+    yield
 
 
 @pytest.fixture(scope='module')
