@@ -13,7 +13,7 @@ ALLOWED = {
   'ctx_flax.layers': {'ctx_flax.ops', 'ctx_flax.layers'},
   'ctx_flax.models': {'ctx_flax.ops', 'ctx_flax.layers', 'ctx_flax.models'},
   'ctx_flax.torch_weights': {'ctx_flax.models', 'ctx_flax.torch_weights'},
-  'ctx_flax.data': {'ctx_flax.data'},
+  'ctx_flax.data': {'ctx_flax.data', 'ctx_flax.files', 'ctx_flax.nearest', 'ctx_flax.terminal'},
   'ctx_flax.training': {
     'ctx_flax.ops',
     'ctx_flax.layers',
