@@ -126,6 +126,7 @@ def get_config(argument: str = '') -> ml_collections.ConfigDict:
 
   config.predict = predict = ml_collections.ConfigDict()  # --mode=predict
   predict.images = ''  # files, folders and globs, separated by commas
+  predict.list = ''  # file with a file name in each line, or separated by NUL bytes
   predict.top = 5  # classes shown of every stage
   predict.format = 'table'  # or 'jsonl', 'csv'
   predict.output = ''  # file that is written; '' = standard output

@@ -77,7 +77,8 @@ class LeftOut:
     if self.files:
       number = self.files.total()
       endings = [ending or 'without an ending' for ending, _ in self.files.most_common()]
-      lines.append(f'ignored {counted(number, "file")} that are no images ({few(endings)})')
+      what = '1 file that is no image' if number == 1 else f'{number:,} files that are no images'
+      lines.append(f'ignored {what} ({few(endings)})')
     if self.hidden:
       number = self.hidden.total()
       lines.append(
