@@ -2,37 +2,13 @@
 
 import pickle
 import re
-import types
 
 import numpy as np
 import pytest
+from image_folders import list_settings, settings, write
 from PIL import Image
 
 from ctx_flax.data import folders, lists, sources
-
-IMAGE_FOLDER = {
-  'name': 'image_folder',
-  'image_size': 8,
-  'path': '',
-  'train_split': 'train',
-  'test_split': '',
-  'train_list': '',
-  'test_list': '',
-  'test_share': 0.0,
-  'split_seed': 0,
-}
-
-
-def settings(root, **changes):
-  return types.SimpleNamespace(**IMAGE_FOLDER | {'path': str(root)} | changes)
-
-
-def write(root, *names):
-  """Files that hold their own names, so that it shows which one was read."""
-  for name in names:
-    file = root / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(name)
 
 
 def contents(source):
@@ -206,11 +182,6 @@ def listed(tmp_path):
   (tmp_path / 'train.txt').write_text('d.jpg 2\n\nsome where/b c.jpg 0\r\n  a.jpg   2  \n')
   (tmp_path / 'test.txt').write_text('e.jpg 1')
   return tmp_path
-
-
-def list_settings(root, **changes):
-  lists = {'train_list': str(root / 'train.txt'), 'test_list': str(root / 'test.txt')}
-  return settings(root, name='image_list', **lists | changes)
 
 
 def test_files_and_labels_are_those_of_the_list_in_its_order(listed):
