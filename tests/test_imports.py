@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ALLOWED = {
   'ctx_flax.files': set(),
   'ctx_flax.nearest': set(),
+  'ctx_flax.terminal': set(),
   'ctx_flax.configs': {'ctx_flax.configs'},
   'ctx_flax.ops': {'ctx_flax.ops'},
   'ctx_flax.layers': {'ctx_flax.ops', 'ctx_flax.layers'},
@@ -63,7 +64,7 @@ ALLOWED = {
   'ctx_flax.__main__': {'ctx_flax.training', 'ctx_flax.configs'},
   'main': {'ctx_flax.__main__'},
 }
-LEAVES = {'ctx_flax.files', 'ctx_flax.nearest'}
+LEAVES = {'ctx_flax.files', 'ctx_flax.nearest', 'ctx_flax.terminal'}
 # What finds mistakes on the command line, before jax is imported; the program imports the rest in its main.
 WITHOUT_JAX = {'absl', 'ml_collections', 'ctx_flax'}
 FILES = sorted(
@@ -118,6 +119,13 @@ def test_mistakes_on_the_command_line_need_no_jax():
   for path in files:
     at_once = {name.split('.')[0] for name in imported(path.relative_to(ROOT), within_functions=False)}
     assert at_once <= WITHOUT_JAX | {'configs'} | sys.stdlib_module_names, f'{path} imports {sorted(at_once)}'
+
+
+@pytest.mark.parametrize('name', sorted(LEAVES))
+def test_common_files_import_nothing_of_the_project(name):
+  assert not [
+    known for known in imported(f'{name.replace(".", "/")}.py') if room(known).startswith('ctx_flax')
+  ]
 
 
 def test_pmap_is_said_in_one_file():

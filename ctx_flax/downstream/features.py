@@ -125,9 +125,7 @@ def _extract_parts(model, variables, source, config, parts, done, batches, label
     features.append(batch['features'])
     labels.append(batch['labels'])
     if number % PART == 0 or number == batches:
-      with (
-        files.replacing(parts[(number - 1) // PART]) as part,
-        part.open('wb') as file,
-      ):  # savez would append .npz to a name
+      path = parts[(number - 1) // PART]
+      with files.replacing(path) as part, part.open('wb') as file:  # savez would append .npz to a name
         np.savez(file, features=np.concatenate(features), labels=np.concatenate(labels))
       features, labels = [], []
