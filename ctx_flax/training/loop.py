@@ -112,7 +112,7 @@ def train(config, workdir):
     bad_tests = evaluation.bad_test_images(test_source, config, progress.warn)
     samples = workdir / 'augmented.png' if first and not start else None
     place = functools.partial(place_batch, samples=samples, source=train_source, config=config)
-    best = checkpoints.best_accuracy() if config.train.keep_best else np.inf
+    best = checkpoints.best_value() if config.train.keep_best else np.inf
     with contextlib.closing(Feed(batches, place, config.data.prefetch)) as feed:
       clock = Clock(feed, config.train.batch_size, last - start)
       saved = time.monotonic()
