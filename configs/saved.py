@@ -16,9 +16,11 @@ def get_config(run=''):
   if not run or not path.is_file():
     raise ValueError(f'{path} does not exist: {run!r} is not the folder of a run (start one with --config)')
   try:
-    saved = json.loads(path.read_text())
+    saved = json.loads(path.read_text(encoding='utf-8'))
   except ValueError as error:
     raise ValueError(f'{path} is not valid JSON: {error}') from None
+  if not isinstance(saved, dict):
+    raise ValueError(f'{path} holds {type(saved).__name__}, not the fields of a config')
   config = default.get_config()
   _update(config, saved, path, '')
   return config
@@ -28,7 +30,13 @@ def _update(config, saved, path, prefix):
   for name, value in saved.items():
     if name not in config:
       raise ValueError(f'{path}: unknown config field {prefix + name!r}{default.nearest(name, config)}')
+    if isinstance(value, dict) != hasattr(config[name], 'items'):
+      raise ValueError(f'{path}: {prefix + name} must {"not " if isinstance(value, dict) else ""}be a group')
     if isinstance(value, dict):
       _update(config[name], value, path, f'{prefix}{name}.')
-    else:
+      continue
+    try:
       config[name] = tuple(value) if isinstance(value, list) else value  # JSON knows no tuples
+    except (TypeError, ValueError):
+      kind = type(config[name]).__name__
+      raise ValueError(f'{path}: {prefix + name} is {value!r}, but must be of type {kind}') from None

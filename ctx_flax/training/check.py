@@ -10,7 +10,7 @@ import rich.table
 from ctx_flax.data import pipeline, sources
 from ctx_flax.layers.contextualizer import default_class_counts
 from ctx_flax.models.summary import summarise
-from ctx_flax.training import losses, optimizer, setup, starting_point
+from ctx_flax.training import losses, optimizer, run_lock, setup, starting_point
 from ctx_flax.training import step as steps
 from ctx_flax.training.halt import bad_input
 
@@ -56,6 +56,7 @@ def check(config, workdir):
     step_of_all = on_all_devices(step_function)
     jax.eval_shape(step_of_all, state, split(batch))
     memory = device_memory(config, model, state, batch)
+    holder = run_lock.holder(workdir)
 
   side = config.data.image_size
   layers = summarise(model, (side, side, 3), depth=1)
@@ -71,6 +72,8 @@ def check(config, workdir):
   if config.check.compile:
     found['memory']['temporary, by the compiler'] = compiled_memory(step_of_all, state, split(batch, 1))
   _print(found, config, train_source, test_source, per_epoch)
+  if holder:
+    print(f'{workdir} is in use by {holder}: train would be refused')
   return found
 
 

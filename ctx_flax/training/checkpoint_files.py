@@ -169,16 +169,17 @@ def _examined(folder: pathlib.Path, action: Callable[[], Result]) -> Result:
     except Exception as error:
       fault = _empty_file(folder)
       if fault or last:
-        raise DamagedCheckpoint(folder, fault or _in_short(error)) from error
+        raise DamagedCheckpoint(folder, fault or _in_short(error, folder)) from error
   raise AssertionError
 
 
-def _in_short(error: Exception) -> str:
+def _in_short(error: Exception, folder: pathlib.Path) -> str:
   text = ' '.join(str(error).partition(' [tensorstore_spec=')[0].split())
-  files = re.findall(r'local file "[^"]*?([^"/]*/[^"/]+)"', text)
+  files = re.findall(r'local file "([^"]*[^"/])"', text)
   if files:
-    return f'{files[-1]} is missing, cut short or overwritten'
-  return f'it cannot be restored ({text.rpartition('": ')[2][:160] or type(error).__name__})'
+    return f'{os.path.relpath(files[-1], folder)} is missing, cut short or overwritten'
+  reason = text.rpartition('": ')[2][:160] or type(error).__name__
+  return f'it cannot be restored ({reason})'
 
 
 def _empty_file(folder: pathlib.Path) -> str:

@@ -67,12 +67,12 @@ def chosen(
   checkpoints: Checkpoints,
   which: str | int,
   read: Callable[[int], Result],
-  option: str = '--config.eval.checkpoint={}',
+  option: str = '--config.eval.checkpoint=',
 ) -> tuple[int, Result]:
   """(step, read(step)) of the step that `which` names, see `Checkpoints.find`. Changes nothing.
 
   Raises:
-    DamagedCheckpoint: it is damaged; the message names the newest that is not, and the option that takes it.
+    DamagedCheckpoint: it is damaged; the message names the newest that is not, behind `option`.
   """
   try:
     step = checkpoints.find(which)
@@ -82,6 +82,6 @@ def chosen(
     for other in reversed(checkpoints.steps()):
       with contextlib.suppress(DamagedCheckpoint):
         read(other)
-        advice = f'; the newest that is whole is {other}: {option.format(other)}'
+        advice = f'; the newest that is whole is {other}: {option}{other}'
         break
     raise DamagedCheckpoint(error.folder, error.reason, advice) from error

@@ -12,6 +12,7 @@ from ctx_flax.data import pipeline, sources
 from ctx_flax.training import distributed, metrics, optimizer, parallel, setup, starting_point
 from ctx_flax.training import step as steps
 from ctx_flax.training.checkpoints import Checkpoints
+from ctx_flax.training.damaged_checkpoints import chosen
 from ctx_flax.training.feed import BadImages, Feed
 from ctx_flax.training.halt import bad_data, bad_input
 from ctx_flax.training.logging import Progress, percent_by_stage, results_table
@@ -61,13 +62,15 @@ def restore_variables(config, workdir, model):
   """(step, TrainState) of the checkpoint config.eval.checkpoint; the optimizer's part stays abstract.
 
   Raises:
-    ValueError: there is no such checkpoint, or it does not fit the model.
+    ValueError: there is no such checkpoint, it is damaged, or it does not fit the model.
   """
   with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
-    step = checkpoints.find(config.eval.checkpoint)
     tx = optimizer.make_optimizer(config, config.optimizer.learning_rate)
     state = jax.eval_shape(lambda: setup.initial_state(config, model, tx))
-    restored = checkpoints.restore(step, {'variables': as_trees(state)['variables']})
+    wanted = {'variables': as_trees(state)['variables']}
+    step, restored = chosen(
+      checkpoints, config.eval.checkpoint, lambda step: checkpoints.restore(step, wanted)
+    )
   return step, state.replace(**restored['variables'])
 
 

@@ -22,11 +22,14 @@ from ctx_flax.training import (
 )
 from ctx_flax.training import step as steps
 from ctx_flax.training.checkpoints import Checkpoints
+from ctx_flax.training.damaged_checkpoints import restore_newest
 from ctx_flax.training.evaluation import accuracies, as_trees, weights_of
 from ctx_flax.training.feed import BadImages, Clock, Feed
 from ctx_flax.training.halt import Halt, bad_data, bad_input, failed_writes, stopping_signal
-from ctx_flax.training.logging import MetricLog, Progress
+from ctx_flax.training.logging import Progress
+from ctx_flax.training.metric_log import MetricLog
 from ctx_flax.training.profile import Profile
+from ctx_flax.training.run_lock import RunLock
 
 GRID = 64  # images of the picture of augmented ones
 MANY_SKIPPED = 50  # steps in a row without a finite loss and gradient are no accident
@@ -46,11 +49,16 @@ def train(config, workdir):
     it is off.
 
   Raises:
-    Halt: the input is wrong (status 2; nothing was touched), an image cannot be read where that is an error
-      (2), SIGINT or SIGTERM came (128 + its number; the state is saved), or the loss or the state is not
-      finite or could not be written (1; the last good checkpoint stays).
+    Halt: the input is wrong or another process trains there (status 2; nothing was touched), an image cannot
+      be read where that is an error (2), SIGINT or SIGTERM came (128 + its number; the state is saved), the
+      loss or the state is not finite or could not be written, or the lock was lost (1; the last good
+      checkpoint stays).
   """
-  workdir = pathlib.Path(workdir)
+  with contextlib.ExitStack() as held:
+    return _train(config, pathlib.Path(workdir), held)
+
+
+def _train(config, workdir, held):
   setup.prepare_jax(config)  # before anything asks jax for its devices
   process, processes = jax.process_index(), jax.process_count()
   first = process == 0  # the one that writes and tells
@@ -71,11 +79,11 @@ def train(config, workdir):
     )
     state = setup.initial_state(config, model, tx)
     starting_point.check_freeze(config, state.params)
+    lock = held.enter_context(RunLock(workdir))
+    run_folder.check(workdir, config)  # once more: another run may have begun and ended here since
     checkpoints = Checkpoints(workdir / 'checkpoints', config.train.keep_checkpoints, config.train.keep_best)
-    start = checkpoints.latest() or 0
-    distributed.check_same('newest checkpoint', start)
-    if start:
-      restored = checkpoints.restore(start, as_trees(state))
+    start, restored = restore_newest(checkpoints, as_trees(state))
+    if restored:
       state = state.replace(**restored['variables'], **restored['optimizer'])
     elif config.init.weights:
       state, taken = starting_point.start_from(config, model, state)
@@ -152,6 +160,7 @@ def train(config, workdir):
           accuracy = results.get('EMA', results['raw'])['accuracy']
           if step < last:
             progress.note(f'step {step}: {accuracies(results)}')
+        lock.check()
         log.write(step, line)
         if to_save or stop or overdue or (accuracy is not None and accuracy > best):
           save(checkpoints, state, step, accuracy)

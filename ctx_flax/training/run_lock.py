@@ -22,7 +22,7 @@ from typing import Any
 import jax
 
 from ctx_flax.files import write_text
-from ctx_flax.training import distributed
+from ctx_flax.training import distributed, process_identity
 from ctx_flax.training.halt import Halt
 
 FILE = 'lock.json'
@@ -66,14 +66,18 @@ class Holder:
     if not self.pid:
       return self.age < STARTING
     if self._here():
-      return _runs(self.pid, self.started) and (self.started != 0 or self.age < STALE)
-    if self.host == socket.gethostname() and self.boot != _boot():
+      return process_identity.runs(self.pid, self.started) and (self.started != 0 or self.age < STALE)
+    if self.host == socket.gethostname() and self.boot != process_identity.boot():
       # This machine before it was restarted; or another one of the same name, if it gave a sign since then.
-      return self.age < min(STALE, _uptime())
+      return self.age < min(STALE, process_identity.uptime())
     return self.age < STALE
 
   def _here(self) -> bool:
-    return (self.host, self.boot, self.namespace) == (socket.gethostname(), _boot(), _namespace())
+    return (self.host, self.boot, self.namespace) == (
+      socket.gethostname(),
+      process_identity.boot(),
+      process_identity.namespace(),
+    )
 
 
 class _Held(Exception):
@@ -98,10 +102,10 @@ class RunLock:
     self._released = threading.Event()
     self._own = Holder(
       socket.gethostname(),
-      _boot(),
-      _namespace(),
+      process_identity.boot(),
+      process_identity.namespace(),
       os.getpid(),
-      _start_time(os.getpid()) or 0,
+      process_identity.start_time(os.getpid()) or 0,
       time.strftime('%Y-%m-%d %H:%M:%S'),
       uuid.uuid4().hex,
     )
@@ -224,48 +228,3 @@ def _read(path: pathlib.Path) -> Holder | None:
     return Holder(**known, age=age)
   except (ValueError, TypeError, KeyError):
     return Holder(token=f'unreadable-{zlib.crc32(data):08x}', age=age)
-
-
-def _runs(pid: int, started: int) -> bool:
-  """Whether a process of this machine runs, and is the one that started then (0: not known)."""
-  if os.path.isdir('/proc/self'):
-    return _start_time(pid) == started
-  if os.name != 'posix':  # os.kill(pid, 0) would end it there
-    return True
-  try:
-    os.kill(pid, 0)
-  except ProcessLookupError:
-    return False
-  except PermissionError:
-    pass
-  return True
-
-
-def _start_time(pid: int) -> int | None:
-  """The clock ticks from the boot to the start of a process; None if it does not run, or is not known."""
-  # The name in parentheses may hold anything, even a parenthesis: state is the first field behind it.
-  fields = _system(f'/proc/{pid}/stat').rpartition(')')[2].split()
-  return int(fields[19]) if len(fields) > 19 and fields[0] not in 'ZX' else None
-
-
-def _boot() -> str:
-  return _system('/proc/sys/kernel/random/boot_id').strip()
-
-
-def _uptime() -> float:
-  """Seconds since this machine was started; without bound where it is not known."""
-  return float((_system('/proc/uptime').split() or ['inf'])[0])
-
-
-def _namespace() -> str:
-  try:
-    return os.readlink('/proc/self/ns/pid')
-  except OSError:
-    return ''
-
-
-def _system(path: str) -> str:
-  try:
-    return pathlib.Path(path).read_text(encoding='utf-8', errors='replace')
-  except OSError:
-    return ''

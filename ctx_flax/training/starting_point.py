@@ -12,6 +12,7 @@ from ctx_flax.torch_weights import fit_state_dict, number_of_classes
 from ctx_flax.torch_weights.state_dicts import read_state_dict
 from ctx_flax.training import run_folder
 from ctx_flax.training.checkpoints import Checkpoints
+from ctx_flax.training.damaged_checkpoints import chosen
 
 FEWEST = 5  # scaling makes no stage consider fewer classes, unless it did before: top-5 needs five
 
@@ -172,7 +173,8 @@ def _of_run(path):
   if settings is None:
     raise FileNotFoundError(f'{folder} is not the folder of a run: it has no config.json')
   with Checkpoints(folder / 'checkpoints', read_only=True) as checkpoints:
-    tree = checkpoints.read(checkpoints.find(step), 'variables')
+    read = lambda step: checkpoints.read(step, 'variables')
+    _, tree = chosen(checkpoints, step, read, option=f'{folder}/checkpoints/')
   variables = tree.get('ema') or {name: tree[name] for name in ('params', 'batch_stats') if tree.get(name)}
   arrays = weights.flatten(variables)
   model = {name: value for name, value in settings['model'].items() if value != []}
