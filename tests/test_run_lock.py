@@ -231,7 +231,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def small_config():
   config = tiny_config()
-  config.model.update(name='convnext_mini', dims=(8, 8, 8, 8))
+  config.model.update(name='resnet_mini', dims=(8, 8, 8, 8), drop_path_rate=0.0)
   config.train.update(steps=4, eval_every=2)  # the programs of test_damaged_checkpoints
   return config
 
