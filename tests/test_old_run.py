@@ -34,7 +34,7 @@ def test_it_resumes_to_what_that_version_computed(old_run, capsys):
   assert lines[5]['train/loss'] == pytest.approx(2.2927298545837402, rel=1e-5)
   assert json.loads((old_run / 'config.json').read_text())['task'] == 'classification'
   # The best of the earlier version's steps stays, the newest two as always.
-  with Checkpoints(old_run / 'checkpoints', read_only=True) as checkpoints:
+  with Checkpoints(old_run / 'checkpoints', read_only=True, metric='accuracy') as checkpoints:
     assert checkpoints.steps() == [2, 5, 6] and checkpoints.best()[0] == 2
 
 
