@@ -8,6 +8,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from mean_colour import MeanColour, settings
 from PIL import Image
 from run_files import arrays, metric_lines
 from steps import loss_weights
@@ -15,12 +16,13 @@ from tiny import STEPS, tiny_config
 
 from ctx_flax.data import pipeline
 from ctx_flax.tasks import run
-from ctx_flax.training import parallel, run_folder, running
+from ctx_flax.training import loop, parallel, run_folder, running
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.halt import Halt
 from ctx_flax.training.step_metrics import fetch_metrics
 
 WEIGHTS = loss_weights(0.15)
+COLOUR = MeanColour()  # for what does not depend on what is learned
 
 
 @pytest.fixture
@@ -68,8 +70,7 @@ def test_a_run_leaves_its_config_metrics_and_checkpoints(whole, config):
   assert list((workdir / 'events').iterdir())
 
 
-@pytest.mark.parametrize('end', ['signal', 'crash'])
-def test_interrupted_and_resumed_is_uninterrupted(whole, config, tmp_path, monkeypatch, end):
+def test_interrupted_and_resumed_is_uninterrupted(whole, config, tmp_path, monkeypatch):
   """SIGTERM saves where it is (step 3, of no interval); a crash in step 6 goes back to the save of step 4.
 
   The rest may be done with other threads and worker processes.
@@ -77,20 +78,20 @@ def test_interrupted_and_resumed_is_uninterrupted(whole, config, tmp_path, monke
   config.data.update(prefetch=0, threads=0)
   before = signal.getsignal(signal.SIGTERM)
   with monkeypatch.context() as patch:
-    if end == 'signal':
-      on_batch(patch, 3, lambda _: signal.raise_signal(signal.SIGTERM))
-      with pytest.raises(Halt, match=r'stopped by SIGTERM at step 3, saved in .*same command') as stopped:
-        run.train(config, tmp_path)
-      assert stopped.value.status == 128 + signal.SIGTERM
-      assert steps_of(tmp_path) == [2, 3]
-    else:
-      on_batch(patch, 6, lambda _: 1 / 0)
-      with pytest.raises(ZeroDivisionError):
-        run.train(config, tmp_path)
-      assert steps_of(tmp_path) == [2, 4]
+    on_batch(patch, 3, lambda _: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Halt, match=r'stopped by SIGTERM at step 3, saved in .*same command') as stopped:
+      run.train(config, tmp_path)
+  assert stopped.value.status == 128 + signal.SIGTERM
+  assert steps_of(tmp_path) == [2, 3]
+  assert signal.getsignal(signal.SIGTERM) is before
+  with monkeypatch.context() as patch:
+    on_batch(patch, 6, lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      run.train(config, tmp_path)
+  assert steps_of(tmp_path) == [3, 4]
   assert signal.getsignal(signal.SIGTERM) is before
 
-  config.data.update(prefetch=2, threads=1, workers=int(end == 'signal'))
+  config.data.update(prefetch=2, threads=1, workers=1)
   results = run.train(config, tmp_path)
   workdir, expected_results = whole
   assert results == expected_results
@@ -136,22 +137,19 @@ def test_checkpoints_of_an_unknown_config_are_refused(config, tmp_path):
     run_folder.check(tmp_path, config)
 
 
-def test_loss_that_is_not_finite_names_the_step(config, tmp_path, monkeypatch):
-  config.train.log_every = 6
-
+def test_loss_that_is_not_finite_names_the_step(tmp_path, monkeypatch):
   def spoil(batch):
     return batch | {'image': batch['image'] * np.nan}
 
-  config.train.checkpoint_every = 3
   on_batch(monkeypatch, 5, spoil)
   with pytest.raises(Halt, match='the loss of step 5 is not finite') as stopped:
-    run.train(config, tmp_path)
+    loop.train(settings(log_every=6, eval_every=0, checkpoint_every=3), tmp_path, COLOUR)
   assert stopped.value.status == 1
   assert steps_of(tmp_path) == [3]
   assert all(np.isfinite(leaf).all() for leaf in arrays(tmp_path, 3).values())
 
 
-def test_a_state_that_is_not_finite_is_not_saved(config, tmp_path, monkeypatch):
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path, monkeypatch):
   """The loss of a step is that before its update: a bad gradient shows in the weights first."""
   original = parallel.pmap_train_step
 
@@ -165,18 +163,15 @@ def test_a_state_that_is_not_finite_is_not_saved(config, tmp_path, monkeypatch):
     return run
 
   monkeypatch.setattr(parallel, 'pmap_train_step', spoiling)
-  config.train.checkpoint_every = 1
   with pytest.raises(Halt, match=r"after step 1 .*\['params'\].* is not finite and was not saved"):
-    run.train(config, tmp_path)
+    loop.train(settings(eval_every=0, checkpoint_every=1), tmp_path, COLOUR)
   assert steps_of(tmp_path) == []
 
 
-def test_a_step_that_is_not_finite_can_be_skipped(config, tmp_path, monkeypatch, capsys):
-  config.model.name = 'convnext_mini'
-  config.train.on_nan = 'skip'
+def test_a_step_that_is_not_finite_can_be_skipped(tmp_path, monkeypatch, capsys):
   with monkeypatch.context() as patch:
     on_batch(patch, 5, lambda batch: batch | {'image': batch['image'] * np.nan})
-    run.train(config, tmp_path / 'one')
+    loop.train(settings(eval_every=0, on_nan='skip'), tmp_path / 'one', COLOUR)
   assert [line['train/skipped'] for line in metric_lines(tmp_path / 'one')] == [0, 0, 0, 0, 1, 0]
   assert '1 skipped' in capsys.readouterr().out
   checkpoint = arrays(tmp_path / 'one', STEPS)
@@ -200,8 +195,7 @@ def test_many_skipped_steps_in_a_row_stop_the_run():
   assert stopped.value.status == 1
 
 
-def test_what_cannot_be_written_names_the_step(config, tmp_path, monkeypatch):
-  config.model.name = 'convnext_mini'
+def test_what_cannot_be_written_names_the_step(tmp_path, monkeypatch):
   original = running.MetricLog.write
 
   def write(self, step, line):
@@ -213,7 +207,7 @@ def test_what_cannot_be_written_names_the_step(config, tmp_path, monkeypatch):
   with pytest.raises(
     Halt, match=r'failed at step 3: .*No space left on device; its last complete'
   ) as stopped:
-    run.train(config, tmp_path)
+    loop.train(settings(eval_every=0), tmp_path, COLOUR)
   assert stopped.value.status == 1 and steps_of(tmp_path) == [2]
 
 
@@ -264,33 +258,26 @@ def test_the_best_checkpoint_stays_beside_the_newest(config, tmp_path):
   assert results.keys() == {'EMA'} and results['EMA']['accuracy'] == pytest.approx(max(accuracy))
 
 
-def test_checkpoints_by_time(config, tmp_path):
-  config.train.update(checkpoint_every=0, keep_checkpoints=10, keep_best=False, checkpoint_minutes=1e-9)
-  run.train(config, tmp_path)
+def test_checkpoints_by_time(tmp_path):
+  by_time = {'checkpoint_every': 0, 'keep_checkpoints': 10, 'keep_best': False, 'checkpoint_minutes': 1e-9}
+  loop.train(settings(eval_every=0, **by_time), tmp_path, COLOUR)
   assert steps_of(tmp_path) == [1, 2, 3, 4, 5, 6]
 
 
-def test_metrics_are_fetched_only_when_they_are_logged(config, tmp_path, monkeypatch):
+def test_metrics_are_fetched_only_when_they_are_logged(tmp_path, monkeypatch):
+  """And a line holds all steps since the line before."""
   fetched = []
   original = running.fetch_metrics
+  loop.train(settings(eval_every=0, checkpoint_every=0), tmp_path / 'every', COLOUR)
   monkeypatch.setattr(
     running, 'fetch_metrics', lambda pending, *a: fetched.append(len(pending)) or original(pending, *a)
   )
-  config.train.update(log_every=4, checkpoint_every=0)
-  run.train(config, tmp_path)
+  loop.train(settings(log_every=4, eval_every=0, checkpoint_every=0), tmp_path / 'fourth', COLOUR)
   assert fetched == [4, 2]
-  lines = metric_lines(tmp_path)
-  assert [line['step'] for line in lines] == [4, 6]
-
-
-def test_lines_hold_all_steps_since_the_line_before(whole, config, tmp_path):
-  config.train.log_every = 3
-  config.train.checkpoint_every = 0
-  run.train(config, tmp_path)
-  every, third = metric_lines(whole[0]), metric_lines(tmp_path)
-  for i in (0, 1):
-    mean = np.mean([line['train/accuracy4'] for line in every[3 * i : 3 * i + 3]])
-    np.testing.assert_allclose(third[i]['train/accuracy4'], mean, rtol=1e-6)
+  every, fourth = metric_lines(tmp_path / 'every'), metric_lines(tmp_path / 'fourth')
+  assert [line['step'] for line in fourth] == [4, 6]
+  for line, steps in zip(fourth, (every[:4], every[4:]), strict=True):
+    np.testing.assert_allclose(line['train/error'], np.mean([of['train/error'] for of in steps]), rtol=1e-6)
 
 
 def test_evaluate_gives_what_training_gave(whole, config, capsys):

@@ -5,10 +5,9 @@ import signal
 
 import numpy as np
 import pytest
-from mean_colour import MeanColour
+from mean_colour import MeanColour, settings
 from run_files import arrays, metric_lines
 
-from ctx_flax.configs import default
 from ctx_flax.data import pipeline
 from ctx_flax.training import loop, pending_test
 from ctx_flax.training.checkpoints import Checkpoints
@@ -18,22 +17,17 @@ STEPS, EVERY, BATCHES = 4, 2, 4
 TASK = MeanColour()
 
 
-def settings():
-  config = default.get_config()
-  config.task = 'mean_colour'
-  config.model.num_classes = 10
-  config.optimizer.learning_rate = 0.02
-  config.data.update(name='digits', image_size=32, test_images=60, prefetch=0, threads=0, workers=0)
-  config.train.update(batch_size=16, steps=STEPS, ema_decay=0.5, log_every=1, eval_every=EVERY)
-  config.train.update(checkpoint_every=0)
-  config.eval.update(batch_size=16, crop_ratio=1.0)
+def tested():
+  """Four steps with a test of four batches after every second one; only the best and the last are saved."""
+  config = settings(steps=STEPS, eval_every=EVERY, checkpoint_every=0)
+  config.eval.batch_size = 16
   return config
 
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('whole') / 'run'
-  return workdir, loop.train(settings(), workdir, TASK)
+  return workdir, loop.train(tested(), workdir, TASK)
 
 
 def train(workdir, stop=None):
@@ -52,9 +46,9 @@ def train(workdir, stop=None):
     patch.setattr(pipeline, 'train_batches', lambda *args: counted('train', of_training(*args)))
     patch.setattr(pipeline, 'eval_batches', lambda *args: counted('test', of_test(*args)))
     if stop is None:
-      return loop.train(settings(), workdir, TASK), read['test']
+      return loop.train(tested(), workdir, TASK), read['test']
     with pytest.raises(Halt, match='stopped by SIGTERM at step') as stopped:
-      loop.train(settings(), workdir, TASK)
+      loop.train(tested(), workdir, TASK)
   assert stopped.value.status == 128 + signal.SIGTERM
   return str(stopped.value), read['test']
 
@@ -102,7 +96,7 @@ def test_a_test_that_was_written_but_is_still_owed_is_written_once(whole, tmp_pa
   with monkeypatch.context() as patch:
     patch.setattr(pending_test, 'remove', lambda workdir: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-      loop.train(settings(), tmp_path, TASK)
+      loop.train(tested(), tmp_path, TASK)
   assert [line['step'] for line in metric_lines(tmp_path)] == [1, 2]
   assert train(tmp_path)[0] == whole[1] and metric_lines(tmp_path) == metric_lines(whole[0])
 
