@@ -1,77 +1,19 @@
 """Trains and evaluates contextual convolutional networks.
 
 python main.py --config=configs/digits.py                        train; the same again resumes
-python main.py --config=configs/digits.py:plain --config.seed=1  a variant; any field of configs/default.py
+python main.py --config=configs/digits.py:plain --config.seed=1  a variant; any field of ctx_flax/configs
 python main.py --mode=evaluate --workdir=runs/digits             test a run; its config is in its folder
 python main.py --mode=check --config=configs/convnext_t.py       what a run would be, without training
 python main.py --mode=export --workdir=runs/digits               a folder that runs with jax and numpy alone
 python main.py --mode=report --workdir=runs/digits               what the run does, in one HTML file
 """
 
-import os
-import pkgutil
-import sys
+from absl import flags
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+# Flags and the table of modes. The same program is `python -m ctx_flax` where the package is installed.
+from ctx_flax import __main__ as program
 
-from configs import command_line
-
-# Functions (config, workdir), by name: a wrong flag is told at once, not after jax has been imported.
-MODES = {
-  'train': 'ctx_flax.tasks.run:train',
-  'evaluate': 'ctx_flax.tasks.run:evaluate',
-  'check': 'ctx_flax.tasks.run:check',
-  'export': 'ctx_flax.downstream.export:export',
-  'linear_probe': 'ctx_flax.downstream.linear_probe:linear_probe',
-  'recall_curves': 'ctx_flax.analysis.recall_curves:recall_curves',
-  'alpha_sweep': 'ctx_flax.analysis.alpha_sweep:alpha_sweep',
-  'predict': 'ctx_flax.analysis.predict:predict',
-  'grad_cam': 'ctx_flax.analysis.grad_cam:grad_cam',
-  'failures': 'ctx_flax.analysis.failures:failures',
-  'offsets': 'ctx_flax.analysis.offsets:offsets',
-  'report': 'ctx_flax.analysis.report:report',
-}
-CONFIG = config_flags.DEFINE_config_file('config', help_string='configs/RECIPE.py[:VARIANT,NAME=VALUE]')
-WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run; by default runs/RECIPE[-VARIANT].')
-COORDINATOR = flags.DEFINE_string('coordinator_address', '', 'HOST:PORT of process 0, in a run of several.')
-PROCESSES = flags.DEFINE_integer('num_processes', 0, 'How many processes the run has.')
-PROCESS = flags.DEFINE_integer('process_id', -1, 'Which of them this is, from 0.')
-MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
-
-
-def main(_):
-  from ctx_flax.training import distributed
-  from ctx_flax.training.halt import Halt
-
-  if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.FATAL)  # the libraries log pages of what they raise as well
-  try:
-    distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    with distributed.lost_processes():
-      pkgutil.resolve_name(MODES[MODE.value])(CONFIG.value, WORKDIR.value or command_line.default_workdir())
-  except Halt as halt:
-    logging.info('Where it was raised (--verbosity=0):', exc_info=True)
-    fail(halt, halt.status, at_once=distributed.joined())
-
-
-def parse_flags(argv):
-  try:
-    rest = command_line.parse(argv)
-    if not CONFIG.value:
-      raise ValueError('give --config=configs/RECIPE.py, or --workdir=RUN to take the config of a run')
-    return rest
-  except ValueError as error:
-    fail(error, 2)
-
-
-def fail(reason, status, at_once=False):
-  print(f'error: {reason}', file=sys.stderr, flush=True)
-  sys.stdout.flush()
-  if at_once:  # the usual way waits for the other processes, which wait for this one
-    os._exit(status)
-  sys.exit(status)
-
+flags.adopt_module_key_flags(program)  # for --help
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse_flags)
+  program.run()

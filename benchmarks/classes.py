@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from benchmarks.measure import median, program, ratio, take_turns
 from ctx_flax.models import create_model
 from ctx_flax.models.inference import apply_in_turn
-from ctx_flax.models.stages import contextualizer_of
 
 NETWORK = 'ctx_convnext_t'
 NUM_CLASSES = 1000, 21841
@@ -50,7 +49,7 @@ def run(settings):
 
 def selection_of(model):
   """(variables, pooled features of the four stages) -> scores and contexts: all contextualizing layers."""
-  contextualizer = contextualizer_of(model, parent=None)
+  contextualizer = model.make_contextualizer(parent=None)
 
   def selection(variables, pooled):
     own = {name: part['contextualizer'] for name, part in variables.items() if 'contextualizer' in part}

@@ -1,1 +1,1 @@
-"""Recipes: one file each, every field in default.py; nothing here imports ctx_flax."""
+"""Recipes, one file each; they start from the fields of ctx_flax.configs and import nothing else of it."""

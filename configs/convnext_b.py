@@ -7,7 +7,8 @@ For eight GPUs of 80 GB: by --mode=check a part of 256 images keeps 68 GB for it
 shapes, not measured). Variants: those of convnext_t.py. Its accuracy is not reproduced here yet.
 """
 
-from configs import convnext_t, default
+from configs import convnext_t
+from ctx_flax.configs import default
 
 VARIANTS = convnext_t.VARIANTS | {'plain': {'model.name': 'convnext_b'}}
 

@@ -9,7 +9,7 @@ The paper's abstract puts it 1.8 points above the plain ConvNeXt-T. Not reproduc
 Variants: those of VARIANTS below.
 """
 
-from configs import default
+from ctx_flax.configs import default
 
 # Where the paper and the released code disagree, the recipe takes the paper's number; the other reading:
 #   wd=0.05       the code's run script, and the ConvNeXt recipe that the paper cites (the paper prints 2e-5)

@@ -5,7 +5,7 @@ python main.py --config=configs/digits.py:plain   the plain one of the same size
 Variants: plain, wd=VALUE (weight decay), lr=VALUE (learning rate), seed=VALUE.
 """
 
-from configs import default
+from ctx_flax.configs import default
 
 VARIANTS = {
   'plain': {'model.name': 'convnext_mini'},

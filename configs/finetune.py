@@ -8,7 +8,7 @@ everything starts from random values, at the full rate. The numbers are ours, no
 on small data only. Variants: those of VARIANTS below.
 """
 
-from configs import default
+from ctx_flax.configs import default
 
 VARIANTS = {
   'plain': {'model.name': 'convnext_t'},

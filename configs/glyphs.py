@@ -6,7 +6,8 @@ python main.py --config=configs/glyphs.py:plain   the plain one under the same b
 Variants: those of patches.py.
 """
 
-from configs import default, patches
+from configs import patches
+from ctx_flax.configs import default
 
 
 def get_config(argument=''):

@@ -8,7 +8,7 @@ folders, or prepare tfds:cars196 from your copy. Weights are a run's folder or a
 Variants: those of VARIANTS below.
 """
 
-from configs import default
+from ctx_flax.configs import default
 
 VARIANTS = {
   'convnext': {'model.name': 'ctx_convnext_t', 'probe.plain_model': 'convnext_t'},

@@ -6,7 +6,8 @@ CUB_200_2011 is the data set as it is downloaded, 5,994 and 5,794 images of 200 
 Weights are a run's folder or a file (docs/weights.md). Variants: those of VARIANTS below.
 """
 
-from configs import default, linear_probe_cars
+from configs import linear_probe_cars
+from ctx_flax.configs import default
 
 VARIANTS = linear_probe_cars.VARIANTS | {
   'tfds': {'data.name': 'tfds:caltech_birds2011'},

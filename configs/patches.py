@@ -6,7 +6,7 @@ python main.py --config=configs/patches.py:plain   the plain one under the same 
 Variants: those of VARIANTS below.
 """
 
-from configs import default
+from ctx_flax.configs import default
 
 VARIANTS = {
   'plain': {'model.name': 'convnext_mini', 'train.class_counts_warmup': 0.0},

@@ -6,7 +6,8 @@ For eight GPUs: by --mode=check a part of 128 images keeps 24 GB for its backwar
 not measured). Its accuracy is not reproduced here yet. Variants: those of VARIANTS below.
 """
 
-from configs import convnext_t, default
+from configs import convnext_t
+from ctx_flax.configs import default
 
 # Where the paper and the released code disagree, the recipe takes the paper's number; the other reading:
 #   smoothing=0.1   the code (the paper: none)

@@ -187,7 +187,7 @@ def test_strides(name, keywords):
   images = jax.ShapeDtypeStruct((1, 128, 128, 3), jnp.float32)
   (_, out), _ = jax.eval_shape(lambda i: model.init_with_output(jax.random.key(0), i, train=False), images)
   for stage in (1, 2, 3, 4):
-    assert class_activation.stride_of(model, stage) * out[f'stage{stage}'].shape[1] == 128
+    assert model.strides[stage - 1] * out[f'stage{stage}'].shape[1] == 128
 
 
 def test_the_last_stage_with_a_map():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from configs import default
+from ctx_flax.configs import default
 from ctx_flax.data import glyphs, sources
 
 ALL_FONTS = [name for fonts in glyphs.FONTS.values() for name in fonts]

@@ -4,6 +4,7 @@
 import ast
 import functools
 import pathlib
+import sys
 
 import pytest
 
@@ -35,11 +36,13 @@ ALLOWED = {
   'configs': {'configs', 'ctx_flax.configs'},
   'benchmarks': TASKS | {'benchmarks', 'configs'},
   'experiments': TASKS | {'ctx_flax.analysis', 'experiments', 'benchmarks', 'configs'},
-  'main': {'ctx_flax.__main__', 'ctx_flax.training', 'configs'},
+  'main': {'ctx_flax.__main__'},
 }
 # Not even the LEAVES, but for the nearest name.
 ALONE = {'ctx_flax.configs'}
 LONGEST = 13  # modules in a chain of imports; 10 are the aim
+# What finds mistakes on the command line, before jax is imported; the program imports the rest in its main.
+WITHOUT_JAX = {'absl', 'ml_collections', 'ctx_flax', 'configs'} | sys.stdlib_module_names
 FILES = sorted(
   path.relative_to(ROOT)
   for path in [
@@ -50,6 +53,10 @@ FILES = sorted(
     ROOT / 'main.py',
   ]
 )
+
+
+def tree_of(path):
+  return ast.parse((ROOT / path).read_text(encoding='utf-8'))
 
 
 def imported(nodes, path):
@@ -74,7 +81,7 @@ def room(name):
 def test_imports_go_one_way(path):
   own = room('.'.join(path.with_suffix('').parts))
   assert own in ALLOWED, f'{path} is in a room that this test does not know'
-  nodes = ast.walk(ast.parse((ROOT / path).read_text(encoding='utf-8')))
+  nodes = ast.walk(tree_of(path))
   ours = {
     room(name)
     for name in imported(nodes, path)
@@ -96,12 +103,22 @@ def test_chains_of_imports_stay_short():
 
   @functools.cache
   def chain(name):
-    body = ast.parse((ROOT / paths[name]).read_text(encoding='utf-8')).body
+    body = tree_of(paths[name]).body
     others = {module(other) for other in imported(body, paths[name])} - {name}
     return (name, *max((chain(other) for other in others if other in paths), key=len, default=()))
 
   longest = max(map(chain, paths), key=len)
   assert len(longest) <= LONGEST, ' -> '.join(longest)
+
+
+def test_mistakes_on_the_command_line_need_no_jax():
+  for path in FILES:
+    if path.parts[0] == 'configs' or path.parts[:2] == ('ctx_flax', 'configs') or path == pathlib.Path('ctx_flax/__main__.py'):
+      nodes = list(ast.walk(tree_of(path)))
+      functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+      inner = {id(node) for function in functions for node in ast.walk(function)}
+      at_once = {name.split('.')[0] for name in imported((n for n in nodes if id(n) not in inner), path)}
+      assert at_once <= WITHOUT_JAX, f'{path} imports {sorted(at_once)}'
 
 
 def test_pmap_is_said_in_one_file():

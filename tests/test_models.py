@@ -13,7 +13,7 @@ from networks import CONTEXTUAL_BLOCKS, PARAMETERS
 from torch_names import variable_from_torch
 
 from ctx_flax.layers import ConvNeXtBlock
-from ctx_flax.models import MODELS, create_model
+from ctx_flax.models import MODELS, create_model, used_keywords
 
 MINI = [name for name in MODELS if name.endswith('mini')]
 
@@ -69,7 +69,7 @@ def test_names_and_shapes_of_the_released_checkpoints(keys, table, name, family)
 @functools.cache
 def mini(name, **keywords):
   """A mini model with all parameters moved off their initial zeros, and a compiled apply."""
-  model = create_model(name, **{'num_classes': 10, 'embed_dim': 32, **keywords})
+  model = create_model(name, **used_keywords(name, {'num_classes': 10, 'embed_dim': 32, **keywords}))
   variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((2, 32, 32, 3)))
   leaves, tree = jax.tree.flatten(variables['params'])
   moved = [
@@ -93,7 +93,8 @@ def test_contextual_outputs(name, selection):
   logits, out = outputs(name, class_selection=selection, class_counts=(8, 6, 4))
   assert logits is out['logits4'] or np.array_equal(logits, out['logits4'])
   assert logits.dtype == jnp.float32
-  names = [f'{kind}{s}' for s in (1, 2, 3, 4) for kind in ('stage', 'scores', 'logits', 'considered')]
+  kinds = 'stage', 'scores', 'logits', 'considered', 'alive'
+  names = [f'{kind}{s}' for s in (1, 2, 3, 4) for kind in kinds]
   names += ['context2', 'context3', 'context4', 'pre_logits', 'offsets', 'mask', 'kernel_delta']
   assert set(out) == set(names)
   for stage, count in zip((1, 2, 3, 4), (10, 8, 6, 4), strict=True):
@@ -102,6 +103,7 @@ def test_contextual_outputs(name, selection):
     assert np.all(considered.sum(1) == count)
     finite = np.isfinite(out[f'logits{stage}'])
     np.testing.assert_array_equal(finite, considered if selection == 'reduction' else True)
+    np.testing.assert_array_equal(out[f'alive{stage}'], finite)
   model, _ = mini(name, class_selection=selection, class_counts=(8, 6, 4))
   for stage in (2, 3, 4):
     assert out[f'context{stage}'].shape == (4, model.dims[stage - 2])
@@ -134,8 +136,10 @@ def test_plain_outputs(name):
     'scores4',
     'logits4',
     'considered4',
+    'alive4',
   }
-  assert np.all(out['considered4'])
+  for key in ('considered4', 'alive4'):
+    assert out[key].shape == (4, 10) and out[key].dtype == bool and np.all(out[key])
 
 
 @pytest.mark.parametrize('name', MINI)
@@ -218,7 +222,7 @@ def test_padding_changes_nothing_inside(name):
 @pytest.mark.parametrize('name', MINI)
 def test_remat_changes_neither_parameters_nor_values(name):
   _, variables = mini(name)
-  remat = create_model(name, num_classes=10, embed_dim=32, remat=True)
+  remat = create_model(name, **used_keywords(name, {'num_classes': 10, 'embed_dim': 32}), remat=True)
   other = jax.eval_shape(remat.init, jax.random.key(0), IMAGES)
   assert jax.tree.map(np.shape, other) == jax.tree.map(np.shape, variables)
   logits, out = jax.jit(remat.apply)(variables, IMAGES)
@@ -277,9 +281,9 @@ def test_stochastic_depth_draws_anew_in_every_block():
 ERRORS = {
   'unknown model': (
     ('ctx_convnext_tt', {}),
-    "unknown model 'ctx_convnext_tt', did you mean 'ctx_convnext_t'",
+    "unknown model 'ctx_convnext_tt'; did you mean 'ctx_convnext_t'",
   ),
-  'unknown keyword': (('resnet50', {'num_clases': 5}), "takes no 'num_clases', did you mean 'num_classes'"),
+  'unknown keyword': (('resnet50', {'num_clases': 5}), "takes no 'num_clases'; did you mean 'num_classes'"),
   'other family': (('resnet50', {'layer_scale_init': 1.0}), "resnet50 takes no 'layer_scale_init'"),
   'increasing': (('ctx_convnext_t', {'class_counts': (100, 200, 50)}), r'class_counts=\(100, 200, 50\)'),
   'below two': (('ctx_convnext_t', {'class_counts': (100, 50, 1)}), r'N_4 >= ... >= 2|>= 2'),
@@ -289,7 +293,7 @@ ERRORS = {
   ),
   'two counts': (('ctx_resnet50', {'class_counts': (60, 5)}), 'expected N_2, N_3, N_4'),
   'selection': (('ctx_resnet50', {'class_selection': 'reranking'}), "did you mean 'rerank'"),
-  'depths': (('convnext_t', {'depths': (3, 3)}), r'depths=\(3, 3\): expected four'),
+  'depths': (('convnext_t', {'depths': (3, 3)}), r'depths=\(3, 3\): expected 4 positive integers'),
   'one class': (('convnext_t', {'num_classes': 1}), 'num_classes=1: expected at least 2'),
 }
 

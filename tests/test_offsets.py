@@ -10,7 +10,7 @@ from run_files import make_run
 from tiny import tiny_config
 
 from ctx_flax.analysis import figures, offsets
-from ctx_flax.analysis.sampling_points import first_centre, mean_offsets, position_of, sample, sampling_of
+from ctx_flax.analysis.sampling_points import mean_offsets, position_of, sample, sampling_of
 from ctx_flax.models import create_model
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv
 from ctx_flax.training.halt import Halt
@@ -134,7 +134,7 @@ def test_where_a_map_begins():
     stem = lambda x, m=model, v=variables: m.apply(v, x, train=False)[1]['stage1'][0, 8, 8].sum()
     seen = np.abs(jax.jit(jax.grad(stem))(jax.random.normal(jax.random.key(1), image.shape)))[0].sum(-1)
     rows = np.flatnonzero(seen.sum(1))
-    centre = first_centre(model, 4) + 8 * 4
+    centre = model.first_centre(4) + 8 * 4
     np.testing.assert_allclose((rows[0] + rows[-1]) / 2, centre, atol=0.6, err_msg=name)
 
 

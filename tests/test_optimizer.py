@@ -1,37 +1,14 @@
 """Schedule, weight decay, clipping: hand values."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from optimizer_settings import settings
 
 from configs import convnext_t
 from ctx_flax.models import create_model
 from ctx_flax.training import optimizer
-
-
-def settings(steps=0, epochs=10, batch_size=32, **changes):
-  values = {
-    'learning_rate': 1e-3,
-    'weight_decay': 0.1,
-    'beta1': 0.9,
-    'beta2': 0.999,
-    'eps': 1e-8,
-    'clip_norm': 0.0,
-    'warmup_epochs': 2,
-    'warmup_start': 1e-7,
-    'floor': 1e-6,
-    'cooldown_epochs': 0,
-    'per_epoch': False,
-    'reference_batch': 0,
-    'groups': (),
-  }
-  return types.SimpleNamespace(
-    optimizer=types.SimpleNamespace(**values | changes),
-    train=types.SimpleNamespace(steps=steps, epochs=epochs, batch_size=batch_size),
-  )
 
 
 def test_schedule_corners():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import default
+from ctx_flax.configs import default
 from ctx_flax.data import pipeline, sources, transforms
 from ctx_flax.data.decode import BadImage
 from ctx_flax.data.digits import ArraySource
@@ -242,7 +242,7 @@ def test_a_worker_ends_with_its_parent(jpegs):
   """The pipe to a killed process stays open as long as a child has it."""
   program = f"""
 import os, signal
-from configs import default
+from ctx_flax.configs import default
 from ctx_flax.data import pipeline, sources
 if __name__ == '__main__':
   config = default.get_config()

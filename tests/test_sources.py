@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import default
+from ctx_flax.configs import default
 from ctx_flax.data import sources
 
 

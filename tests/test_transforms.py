@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from configs import convnext_t, default
+from configs import convnext_t
+from ctx_flax.configs import default
 from ctx_flax.data import crops, decode, erasing, rand_augment, transforms
 
 OFF = {

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ctx_flax.models.network import stages_of
+
 METHODS = 'grad_cam', 'hirescam', 'grad_cam++'
 # Of the sum of the sizes of what is added up: less is not told from zero. More than rounding, because the
 # epsilon of a LayerNorm lets through up to 2e-4 of what it should cancel (trained networks); real evidence is
@@ -22,7 +24,7 @@ CANCELLED = 1e-3
 LEAST = 4  # side of a map that is worth looking at
 
 
-def class_activation_map(model, variables, images, classes, stage=4, method='grad_cam'):
+def class_activation_map(model, variables, images, classes, stage=0, method='grad_cam'):
   """Maps of one class per image, from the network's named intermediates; may be jitted.
 
   The score is that of the last stage, which is finite for classes that a selection has dropped too. No
@@ -33,7 +35,7 @@ def class_activation_map(model, variables, images, classes, stage=4, method='gra
     variables: its variables.
     images: (b, s, s, 3), normalised.
     classes: int (b,).
-    stage: 1 to 4, whose features are weighted.
+    stage: whose features are weighted; 0 for the last.
     method: of METHODS.
 
   Returns:
@@ -42,14 +44,14 @@ def class_activation_map(model, variables, images, classes, stage=4, method='gra
   Raises:
     ValueError: an unknown method or stage.
   """
-  check(stage, method)
-  name = f'stage{stage}'
+  check(stage, method, len(model.dims))
+  name = f'stage{stage or len(model.dims)}'
   found = jax.eval_shape(lambda: model.apply(variables, images, train=False)[1][name])
   zeros = jnp.zeros(found.shape, found.dtype)
 
   def total(extra):
     _, out = model.apply(variables, images, train=False, add={name: extra})
-    scores = out['scores4'].astype(jnp.float32)
+    scores = out[f'scores{stages_of(out)[-1]}'].astype(jnp.float32)
     picked = jnp.take_along_axis(scores, classes[:, None], axis=1)[:, 0]
     # Images do not see one another: the gradient of the sum is that of each score.
     return picked.sum(), (picked, out[name])
@@ -74,10 +76,10 @@ def weigh(features, gradients, method):
   return jnp.where(total > CANCELLED * jnp.abs(terms).sum(-1), total, 0.0)
 
 
-def check(stage, method):
-  """Raises ValueError for an unknown stage or method."""
-  if stage not in (1, 2, 3, 4):
-    raise ValueError(f'grad_cam.stage is {stage!r}: it must be 1, 2, 3 or 4, or 0 for the last with a map')
+def check(stage, method, stages):
+  """Raises ValueError for an unknown method, or a stage beyond the number of stages."""
+  if stage not in range(stages + 1):
+    raise ValueError(f'grad_cam.stage is {stage!r}: it must be 1 to {stages}, or 0 for the last with a map')
   if method not in METHODS:
     raise ValueError(f'grad_cam.method is {method!r}: it must be one of {", ".join(METHODS)}')
 
@@ -86,7 +88,7 @@ def last_stage_with_a_map(run, side):
   """The last stage whose map of images of `side` pixels has LEAST positions a side; 1 where none has."""
   images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
   _, out = jax.eval_shape(run.apply, run.variables, images)
-  stages = [s for s in (1, 2, 3, 4) if min(out[f'stage{s}'].shape[1:3]) >= LEAST]
+  stages = [s for s, _ in enumerate(run.model.dims, 1) if min(out[f'stage{s}'].shape[1:3]) >= LEAST]
   return max(stages, default=1)
 
 
@@ -103,11 +105,6 @@ def state(a_map):
   if not (a_map > 0).any():
     return 'zero'
   return 'constant' if np.ptp(a_map) <= 1e-6 * a_map.max() else ''
-
-
-def stride_of(model, stage):
-  """Image pixels per position of a stage's map."""
-  return getattr(model, 'stem_stride', 4) * 2 ** (stage - 1)
 
 
 def upsample(maps, side, stride, first=None):

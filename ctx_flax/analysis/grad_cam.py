@@ -13,7 +13,7 @@ import rich.text
 from ctx_flax.analysis import class_activation, faithfulness, figures, grad_cam_figures, records
 from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.run import open_beside, open_run
-from ctx_flax.analysis.sampling_points import first_centre
+from ctx_flax.models import MODELS
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 AT_ONCE = 8  # images of a gradient: a folder of files may hold more than fit into memory
@@ -33,16 +33,19 @@ def grad_cam(config, workdir):
     Halt: the input is wrong (status 2), or the result could not be written (1).
   """
   with bad_input():
-    check_settings(config.grad_cam)
+    check_settings(config)
     run = open_run(config, workdir)
     images, runs, classes = prepare(run)
   with bad_data():
     return write(run, images, runs, classes)
 
 
-def check_settings(options):
+def check_settings(config):
   """Raises ValueError for a stage, method or number of steps that there is not."""
-  class_activation.check(options.stage or 4, options.method)
+  options, name = config.grad_cam, config.model.name
+  # A name that is unknown is told by what makes the network.
+  stages = len(MODELS[name][0].dims) if name in MODELS else options.stage
+  class_activation.check(options.stage, options.method, stages)
   if options.steps < 0:
     raise ValueError(f'grad_cam.steps must be 0 (no curves) or more, but is {options.steps}')
 
@@ -50,7 +53,7 @@ def check_settings(options):
 def prepare(run):
   """(images, {network: Run}, numbers of classes or ()) of a run; ValueError where an option is wrong."""
   options = run.config.grad_cam
-  check_settings(options)
+  check_settings(run.config)
   images = chosen_images(run, options.images, options.indices, 'grad_cam')
   classes = tuple(class_number(name, run.class_names) for name in options.classes)
   runs = {run.config.model.name: run}
@@ -122,8 +125,8 @@ def write(run, images=None, runs=None, classes=()):
   for name, one in runs.items():
     stage = options.stage or class_activation.last_stage_with_a_map(one, side)
     found['stages'][name] = stage
-    stride = found['strides'][name] = class_activation.stride_of(one.model, stage)
-    first = found['centres'][name] = first_centre(one.model, stride)
+    stride = found['strides'][name] = one.model.strides[stage - 1]
+    first = found['centres'][name] = one.model.first_centre(stride)
     found['maps'][name] = maps_of(one, images, chosen, stage, options.method)
     found['states'][name] = [[class_activation.state(m) for m in row] for row in found['maps'][name]]
     found['probabilities'][name] = np.take_along_axis(said[name]['probabilities'], chosen, 1)

@@ -42,7 +42,7 @@ def report(config, workdir):
   with bad_input():
     # All of them before the first picture, which may take long.
     recall_curves.check_settings(config.recall)
-    grad_cam.check_settings(config.grad_cam)
+    grad_cam.check_settings(config)
     failures.check_settings(config.failures)
     offsets.check_settings(config.offsets)
     if config.report.images < 1:

@@ -1,7 +1,8 @@
 """Where the taps of contextual convolutions read an image, in its pixels.
 
 Axes: b images, u v output grid, k taps (row-major). Points and offsets have (dy, dx) last. Pixel p of a map
-that is S times smaller than the image is centred at p S + first in the image's pixels, see `first_centre`.
+that is S times smaller than the image is centred at p S + first in the image's pixels; a network's
+`first_centre` says where its first pixel is.
 """
 
 import dataclasses
@@ -9,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ctx_flax.models import ResNet
 from ctx_flax.ops.geometry import sampling_points
 
 
@@ -44,25 +44,15 @@ def sampling_of(model, out, block, side):
   offsets, mask = out['offsets'][block], out['mask'][block]
   stage, number = map(int, block.split('.'))
   u = offsets.shape[1]
-  # A ResNet's first block of a stage halves the map itself; a ConvNeXt has done it before.
-  before = out[f'stage{stage - 1}'].shape[1] if isinstance(model, ResNet) and number == 0 else u
-  first = first_centre(model, side / before)
+  before = out[f'stage{stage - 1}'].shape[1] if model.halves(stage, number) else u
+  first = model.first_centre(side / before)
   return sample(offsets, mask, before, side, block, first)
-
-
-def first_centre(model, scale):
-  """Where, in image pixels, the centre of a map's pixel 0 lies that is `scale` times coarser than the image.
-
-  A ConvNeXt cuts patches: its pixel 0 covers the first `scale` pixels. A ResNet's strided convolutions and
-  its pooling pad both sides: their pixel 0 is centred on pixel 0 of what they read.
-  """
-  return 0.0 if isinstance(model, ResNet) else (scale - 1) / 2
 
 
 def sample(offsets, mask, input_side, side, block='', first=None):
   """The Sampling of offsets (b, u, v, k, 2) and mask (b, u, v, k) on a map of input_side pixels.
 
-  `first` is what `first_centre` returns, by default that of a ConvNeXt.
+  `first` is the network's `first_centre`, by default that of a ConvNeXt.
   """
   offsets, mask = np.asarray(offsets, np.float32), np.asarray(mask, np.float32)
   u, k = offsets.shape[1], offsets.shape[3]

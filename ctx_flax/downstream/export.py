@@ -64,7 +64,7 @@ def export(config, workdir):
     model, weights, step, which = restore.restore_network(config, workdir, task, classes)
   side = config.data.image_size
   serialized = serialize(model, weights, side)
-  counts = ()
+  counts: tuple[int, ...] = ()
   if model.contextual:
     counts = model.class_counts or default_class_counts(model.num_classes)
   about = {

@@ -1,5 +1,6 @@
 """Residual blocks of the two network families, plain and contextual."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from jax.nn import initializers
 
 from ctx_flax.layers.contextual_conv import ContextualConv
 from ctx_flax.layers.linear import DepthwiseConv, he_fan_out, normal_002
-from ctx_flax.layers.normalization import BatchNorm, LayerNorm
+from ctx_flax.layers.normalization import BatchNorm, LayerNorm, normalise
 from ctx_flax.layers.pooling import zero_invalid
 
 
@@ -23,7 +24,7 @@ class DropPath(nn.Module):
   rate: float
 
   @nn.compact
-  def __call__(self, x, *, train=False):
+  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     if not train or self.rate == 0:
       return x
     if not 0 <= self.rate < 1:
@@ -39,7 +40,7 @@ class LayerScale(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     gamma = self.param('gamma', initializers.constant(self.initial_value), (x.shape[-1],), self.param_dtype)
     return x * gamma.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
@@ -59,12 +60,19 @@ class ConvNeXtBlock(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x, context=None, valid=None, train=False):
+  def __call__(
+    self,
+    x: jax.Array,
+    context: jax.Array | None = None,
+    valid: jax.Array | None = None,
+    train: bool = False,
+  ) -> tuple[jax.Array, dict[str, jax.Array] | None]:
     """Returns the block's output and, when contextual, how it adapted (see ContextualConv), else None."""
     c = x.shape[-1]
     dtypes = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     y, adaptation = zero_invalid(x, valid), None
     if self.contextual:
+      context = _required(context)
       y, adaptation = ContextualConv(
         c, 7, depthwise=True, branch_dim=self.branch_dim, mask_gain=self.mask_gain, **dtypes, name='dwconv'
       )(y, context, train=train, valid=valid)
@@ -101,11 +109,17 @@ class Bottleneck(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x, context=None, valid=None, train=False):
+  def __call__(
+    self,
+    x: jax.Array,
+    context: jax.Array | None = None,
+    valid: jax.Array | None = None,
+    train: bool = False,
+  ) -> tuple[jax.Array, dict[str, jax.Array] | None]:
     """Returns the block's output and, when contextual, how it adapted (see ContextualConv), else None."""
     dtypes = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
 
-    def conv(features, kernel_size, strides, name):
+    def conv(features: int, kernel_size: int, strides: int, name: str) -> nn.Conv:
       pad = kernel_size // 2
       return nn.Conv(
         features,
@@ -118,12 +132,13 @@ class Bottleneck(nn.Module):
         name=name,
       )
 
-    def norm(x, name, **keywords):
-      return self.norm(**dtypes, **keywords, name=name)(x, train=train)
+    def norm(x: jax.Array, name: str, **keywords: Any) -> jax.Array:
+      return normalise(self.norm(**dtypes, **keywords, name=name), x, train=train)
 
     y = nn.relu(norm(conv(self.width, 1, 1, 'conv1')(self.shift(x)), 'bn1'))
     y, adaptation = zero_invalid(y, valid), None
     if self.contextual:
+      context = _required(context)
       y, adaptation = ContextualConv(
         self.width,
         3,
@@ -144,3 +159,16 @@ class Bottleneck(nn.Module):
     if self.project:
       x = norm(conv(4 * self.width, 1, self.strides, 'downsample_conv')(x), 'downsample_bn')
     return nn.relu(x + y), adaptation
+
+
+def _required(context: jax.Array | None) -> jax.Array:
+  if context is None:
+    raise ValueError('context is None: a contextual block needs one, (b, e)')
+  return context
+
+
+def rematerialised(block: type[nn.Module]) -> type[nn.Module]:
+  """A block that computes its activations again in the backward pass; pass `train` by position."""
+  # jax must see that `train` is no array, and knows arguments of such functions by their numbers alone.
+  train = list(inspect.signature(block.__call__).parameters).index('train')
+  return nn.remat(block, static_argnums=(train,))

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from ctx_flax.layers.linear import normal_002, uniform_fan_in
-from ctx_flax.layers.normalization import LayerNorm
+from ctx_flax.layers.normalization import LayerNorm, normalise
 from ctx_flax.layers.pooling import global_average_pool, zero_invalid
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv
-from ctx_flax.ops.geometry import pair, resolve_padding
+from ctx_flax.ops.geometry import Padding, Pads, Pair, check_shape, pair, resolve_padding
 
 
 class ContextualConv(nn.Module):
@@ -32,8 +32,10 @@ class ContextualConv(nn.Module):
     depthwise: one kernel per channel instead of a dense one.
     use_bias: adds a bias after the convolution.
     branch_dim: hidden size of both branches; None is c // (4 * max(1, (k // 3)^2)), at least 1.
-    norm: constructor of the branches' norms, called as norm()(x, train=train): LayerNorm, or
-      functools.partial(BatchNorm, axis_name=...).
+    norm: constructor of the branches' norms, called as
+      norm(dtype=..., param_dtype=..., name=...)(x, train=train), for the kernel branch with epsilon=1e-5 as
+      well: LayerNorm, or functools.partial(BatchNorm, axis_name=...). Flax's nn.LayerNorm and nn.BatchNorm do
+      too.
     mask_gain: the mask is mask_gain * sigmoid; 2 makes a new layer equal to the plain convolution.
     dtype: of the computation, None for that of the input and parameters. Positions stay float32.
 
@@ -43,7 +45,7 @@ class ContextualConv(nn.Module):
   features: int
   kernel_size: int | tuple[int, int]
   strides: int | tuple[int, int] = 1
-  padding: Any = None
+  padding: Padding | None = None
   dilation: int | tuple[int, int] = 1
   depthwise: bool = False
   use_bias: bool = True
@@ -55,7 +57,9 @@ class ContextualConv(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x, context, *, train=False, valid=None):
+  def __call__(
+    self, x: jax.Array, context: jax.Array, *, train: bool = False, valid: jax.Array | None = None
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Applies the layer.
 
     Args:
@@ -70,8 +74,9 @@ class ContextualConv(nn.Module):
       adaptation: {'offsets': (b, u, v, k, 2), 'mask': (b, u, v, k), 'kernel_delta': (b, kh, kw, c)}.
 
     Raises:
-      ValueError: context is not (b, e), or features do not fit a depthwise convolution.
+      ValueError: x is not (b, h, w, c) or context not (b, e), or features do not fit a depthwise convolution.
     """
+    check_shape('x', x, 'b h w c', (None, None, None, None))
     b, h, w, c = x.shape
     if jnp.ndim(context) != 2 or context.shape[0] != b:
       raise ValueError(f'context has shape {jnp.shape(context)}; expected (b, e) = ({b}, e)')
@@ -103,12 +108,21 @@ class ContextualConv(nn.Module):
       y = y + bias.reshape(1, 1, 1, -1)
     return y, {'offsets': offsets, 'mask': mask, 'kernel_delta': kernel_delta}
 
-  def _sampling_branch(self, x, context, hidden, kernel_size, strides, padding, dilation, train, valid):
+  def _sampling_branch(
+    self,
+    x: jax.Array,
+    context: jax.Array,
+    hidden: int,
+    kernel_size: Pair,
+    strides: Pair,
+    padding: Pads,
+    dilation: Pair,
+    train: bool,
+    valid: jax.Array | None,
+  ) -> tuple[jax.Array, jax.Array]:
     z = _ContextLinear(hidden, self.dtype, self.param_dtype, name='sampling_proj')(context, x)
-    z = nn.relu(
-      self.norm(dtype=self.dtype, param_dtype=self.param_dtype, name='sampling_norm')(z, train=train)
-    )
-    z = zero_invalid(z, valid)
+    norm = self.norm(dtype=self.dtype, param_dtype=self.param_dtype, name='sampling_norm')
+    z = zero_invalid(nn.relu(normalise(norm, z, train=train)), valid)
     k = kernel_size[0] * kernel_size[1]
     z = nn.Conv(
       3 * k,
@@ -125,13 +139,21 @@ class ContextualConv(nn.Module):
     offsets = z[..., : 2 * k].reshape(*z.shape[:3], k, 2)
     return offsets, self.mask_gain * nn.sigmoid(z[..., 2 * k :])
 
-  def _kernel_branch(self, x, context, hidden, kernel_size, train, valid):
+  def _kernel_branch(
+    self,
+    x: jax.Array,
+    context: jax.Array,
+    hidden: int,
+    kernel_size: Pair,
+    train: bool,
+    valid: jax.Array | None,
+  ) -> jax.Array:
     z = _ContextLinear(hidden, self.dtype, self.param_dtype, name='kernel_proj')(
       context, global_average_pool(x, valid)
     )
     # LayerNorm's eps is 1e-5 here and 1e-6 above, as in the released code; BatchNorm's is 1e-5 in both.
     norm = self.norm(epsilon=1e-5, dtype=self.dtype, param_dtype=self.param_dtype, name='kernel_norm')
-    z = nn.relu(norm(z, train=train))
+    z = nn.relu(normalise(norm, z, train=train))
     b, c = x.shape[0], x.shape[-1]
     z = nn.Dense(
       c * kernel_size[0] * kernel_size[1],
@@ -151,7 +173,7 @@ class _ContextLinear(nn.Module):
   param_dtype: Any
 
   @nn.compact
-  def __call__(self, context, x):
+  def __call__(self, context: jax.Array, x: jax.Array) -> jax.Array:
     e, c = context.shape[-1], x.shape[-1]
     init = uniform_fan_in(e + c)
     kernel = self.param('kernel', init, (e + c, self.features), self.param_dtype)

@@ -6,7 +6,7 @@ and it decides which classes survive.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from ctx_flax.layers.linear import Linear, normal_002
-from ctx_flax.layers.normalization import LayerNorm
+from ctx_flax.layers.normalization import LayerNorm, normalise
 from ctx_flax.layers.pooling import global_average_pool
 
 SELECTIONS = 'reduction', 'rerank'
@@ -37,8 +37,10 @@ class Contextualizer(nn.Module):
     embed_dim: e.
     selection: 'reduction' chooses among the classes that are still considered (the paper); 'rerank'
       chooses among all classes at every stage (the released code).
-    norm: constructor of the image heads' norms: LayerNorm, or functools.partial(BatchNorm, axis_name=...).
-      The mergers have LayerNorm in any case.
+    norm: constructor of the image heads' norms, called as
+      norm(epsilon=1e-5, param_dtype=..., name=...)(x, train=train): LayerNorm, or
+      functools.partial(BatchNorm, axis_name=...); Flax's nn.LayerNorm and nn.BatchNorm do too. The mergers
+      have LayerNorm in any case.
     linear_init: 'normal' (ConvNeXt) or 'uniform' (ResNet), see Linear.
     logit_scale_init: initial exp(tau).
 
@@ -56,7 +58,7 @@ class Contextualizer(nn.Module):
   logit_scale_init: float = 1 / 0.07
   param_dtype: Any = jnp.float32
 
-  def setup(self):
+  def setup(self) -> None:
     check_class_counts(self.class_counts, self.num_classes)
     if self.selection not in SELECTIONS:
       raise ValueError(f'selection={self.selection!r}: expected one of {SELECTIONS}')
@@ -80,7 +82,7 @@ class Contextualizer(nn.Module):
       for stage, dim in enumerate(self.context_dims, 2)
     ]
 
-  def score(self, x, stage, *, train=False):
+  def score(self, x: jax.Array, stage: int, *, train: bool = False) -> jax.Array:
     """Scores of all classes: (b, h, w, c) or pooled (b, c) -> (b, n) float32, finite for every class."""
     if x.ndim == 4:
       x = global_average_pool(x)
@@ -88,7 +90,9 @@ class Contextualizer(nn.Module):
     classes = self._table('classes', lambda: _unit(self.class_embedding))
     return jnp.exp(self.logit_scale) * (_unit(u) @ classes.T)
 
-  def select(self, scores, considered, stage, count=None):
+  def select(
+    self, scores: jax.Array, considered: jax.Array, stage: int, count: int | jax.Array | None = None
+  ) -> jax.Array:
     """Keeps the best classes for stage + 1: scores (b, n), considered (b, n) bool -> (b, n) bool.
 
     Exactly `count` of them, by default class_counts[stage - 1], equal scores by index. No gradient passes.
@@ -99,24 +103,26 @@ class Contextualizer(nn.Module):
       scores = jnp.where(considered, scores, -jnp.inf)
     return best_classes(scores, self.class_counts[stage - 1] if count is None else count)
 
-  def context(self, considered, stage):
+  def context(self, considered: jax.Array, stage: int) -> jax.Array:
     """The context vectors (b, context_dims[stage - 2]) that merge the considered classes (b, n)."""
     merger = self.mergers[stage - 2]
     return merger(self._table(f'context{stage}', lambda: merger.table(self.class_embedding)), considered)
 
-  def tables(self):
+  def tables(self) -> dict[str, jax.Array]:
     """What depends on parameters alone, {name: array with a row per class}: given back in the variable
     collection 'class_tables', it is not computed again."""
     stages = range(2, 2 + len(self.mergers))
     merged = {f'context{s}': self.mergers[s - 2].table(self.class_embedding) for s in stages}
     return {'classes': _unit(self.class_embedding)} | merged
 
-  def _table(self, name, compute):
+  def _table(self, name: str, compute: Callable[[], jax.Array]) -> jax.Array:
     if self.has_variable('class_tables', name):
       return self.get_variable('class_tables', name)
     return compute()
 
-  def __call__(self, features, *, train=False):
+  def __call__(
+    self, features: Sequence[jax.Array], *, train: bool = False
+  ) -> tuple[jax.Array, list[jax.Array]]:
     """Runs all stages on a list of features; what init calls to create every parameter."""
     considered = jnp.ones((features[0].shape[0], self.num_classes), bool)
     contexts = []
@@ -138,9 +144,10 @@ class ImageHead(nn.Module):
   param_dtype: Any
 
   @nn.compact
-  def __call__(self, x, *, train=False):
+  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     x = Linear(self.hidden_dim, self.linear_init, param_dtype=self.param_dtype, name='proj')(x)
-    x = nn.relu(self.norm(epsilon=1e-5, param_dtype=self.param_dtype, name='norm')(x, train=train))
+    norm = self.norm(epsilon=1e-5, param_dtype=self.param_dtype, name='norm')
+    x = nn.relu(normalise(norm, x, train=train))
     return Linear(self.embed_dim, self.linear_init, param_dtype=self.param_dtype, name='out')(x)
 
 
@@ -156,23 +163,23 @@ class ClassMerger(nn.Module):
   linear_init: str
   param_dtype: Any
 
-  def setup(self):
+  def setup(self) -> None:
     self.inner = Linear(self.inner_dim, self.linear_init, param_dtype=self.param_dtype)
     self.inner_norm = LayerNorm(1e-5, param_dtype=self.param_dtype)
     self.outer = Linear(self.context_dim, self.linear_init, param_dtype=self.param_dtype)
     self.outer_norm = LayerNorm(1e-5, param_dtype=self.param_dtype)
 
-  def table(self, class_embedding):
+  def table(self, class_embedding: jax.Array) -> jax.Array:
     """(n, e) -> (n, inner_dim)."""
     return nn.relu(self.inner_norm(self.inner(class_embedding)))
 
-  def __call__(self, table, considered):
+  def __call__(self, table: jax.Array, considered: jax.Array) -> jax.Array:
     kept = considered.astype(table.dtype)
     merged = kept @ table / jnp.sum(kept, -1, keepdims=True)
     return nn.relu(self.outer_norm(self.outer(merged)))
 
 
-def best_classes(scores, count):
+def best_classes(scores: jax.Array, count: int | jax.Array) -> jax.Array:
   """Mask (b, n) of the `count` highest scores of each row, equal scores by index; `count` may be traced."""
   keys = _ordered_bits(scores)
   threshold = _kth_highest(keys, count)
@@ -182,7 +189,7 @@ def best_classes(scores, count):
   return above | (tied & (jnp.cumsum(tied, -1) <= room))
 
 
-def _ordered_bits(x):
+def _ordered_bits(x: jax.Array) -> jax.Array:
   """Unsigned integers in the order of floating-point numbers: those of negative ones are turned around."""
   bits = jnp.finfo(x.dtype).bits
   unsigned = jnp.dtype(f'uint{bits}')
@@ -191,23 +198,27 @@ def _ordered_bits(x):
   return jnp.where(keys >= sign, ~keys, keys | sign)
 
 
-def _kth_highest(keys, count):
+def _kth_highest(keys: jax.Array, count: int | jax.Array) -> jax.Array:
   """The count-th highest (b, 1) of each row (b, n), bit by bit: to sort 20,000 takes ten times as long."""
   bits = jnp.iinfo(keys.dtype).bits
 
-  def settle(i, found):
+  def settle(i: jax.Array, found: jax.Array) -> jax.Array:
     higher = found | (jnp.ones_like(found) << (bits - 1 - i).astype(keys.dtype))
     return jnp.where(jnp.sum(keys >= higher, -1, keepdims=True) >= count, higher, found)
 
   return jax.lax.fori_loop(0, bits, settle, jnp.zeros_like(keys[..., :1]))
 
 
-def default_class_counts(num_classes):
-  """500, 200, 50 of 1000 classes, scaled; at least min(num_classes, 5): top-5 needs five."""
-  return tuple(max(int(num_classes * share + 0.5), min(num_classes, 5)) for share in (0.5, 0.2, 0.05))
+def default_class_counts(num_classes: int, stages: int = 4) -> tuple[int, ...]:
+  """500, 200, 50 of 1000 classes for stages 2, 3, 4, scaled; at least min(num_classes, 5): top-5 needs five.
+
+  Networks of fewer stages leave out the last counts, those of more repeat the last.
+  """
+  shares = [(0.5, 0.2, 0.05)[min(i, 2)] for i in range(stages - 1)]
+  return tuple(max(int(num_classes * share + 0.5), min(num_classes, 5)) for share in shares)
 
 
-def check_class_counts(class_counts, num_classes):
+def check_class_counts(class_counts: Sequence[int], num_classes: int) -> None:
   """ValueError unless num_classes >= N_2 >= N_3 >= ... >= 2."""
   counts = (num_classes, *class_counts)
   if any(later > earlier for earlier, later in itertools.pairwise(counts)) or min(counts) < 2:
@@ -217,6 +228,6 @@ def check_class_counts(class_counts, num_classes):
     )
 
 
-def _unit(x):
+def _unit(x: jax.Array) -> jax.Array:
   # Not x / maximum(norm, eps): the gradient of a norm at zero is NaN.
   return x * jax.lax.rsqrt(jnp.sum(x * x, -1, keepdims=True) + 1e-12)

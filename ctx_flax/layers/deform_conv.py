@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
 from ctx_flax.ops import deform_conv
-from ctx_flax.ops.geometry import pair, resolve_padding
+from ctx_flax.ops.geometry import Padding, check_shape, is_integer, pair, resolve_padding
 
 
 class DeformConv(nn.Module):
@@ -26,7 +27,7 @@ class DeformConv(nn.Module):
     mask_gain: 1 as in DCNv2, where a new layer is half the plain convolution; 2 makes it the plain one.
 
   Raises:
-    ValueError: groups or offset_groups do not divide the channels.
+    ValueError: x is not (b, h, w, c), or groups or offset_groups do not divide the channels.
 
   Reference: https://arxiv.org/abs/1811.11168.
   """
@@ -34,7 +35,7 @@ class DeformConv(nn.Module):
   features: int
   kernel_size: int | tuple[int, int]
   strides: int | tuple[int, int] = 1
-  padding: Any = None
+  padding: Padding | None = None
   dilation: int | tuple[int, int] = 1
   groups: int = 1
   offset_groups: int = 1
@@ -45,11 +46,13 @@ class DeformConv(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     """(b, h, w, c) -> (b, u, v, features)."""
+    check_shape('x', x, 'b h w c', (None, None, None, None))
     _, h, w, c = x.shape
     for name in ('groups', 'offset_groups'):
-      if getattr(self, name) < 1 or c % getattr(self, name):
+      number = getattr(self, name)
+      if not is_integer(number) or number < 1 or c % number:
         raise ValueError(f'{name}={getattr(self, name)} must be a positive divisor of the {c} input channels')
     kh, kw = pair(self.kernel_size, 'kernel_size')
     strides, dilation = pair(self.strides, 'strides'), pair(self.dilation, 'dilation')

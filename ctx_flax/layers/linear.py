@@ -1,6 +1,6 @@
 """Linear and plain convolution layers with the initial values of the two network families."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,17 +14,17 @@ from ctx_flax.ops import depthwise_conv
 normal_002 = initializers.normal(0.02)
 
 
-def he_fan_out(key, shape, dtype=jnp.float32):
+def he_fan_out(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
   """ResNet convolutions: normal with standard deviation sqrt(2 / (kh * kw * c_out))."""
   kh, kw, _, d = shape
   return initializers.normal((2.0 / (kh * kw * d)) ** 0.5)(key, shape, dtype)
 
 
-def uniform_fan_in(fan_in):
+def uniform_fan_in(fan_in: int) -> Callable[..., jax.Array]:
   """U(+-1 / sqrt(fan_in)): PyTorch's default for weights and biases alike."""
   bound = fan_in**-0.5
 
-  def init(key, shape, dtype=jnp.float32):
+  def init(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
   return init
@@ -45,7 +45,7 @@ class Linear(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     c = x.shape[-1]
     if self.distribution == 'uniform':
       kernel_init = bias_init = uniform_fan_in(c)
@@ -66,7 +66,7 @@ class DepthwiseConv(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     k, c = self.kernel_size, x.shape[-1]
     kernel = self.param('kernel', self.kernel_init, (k, k, 1, c), self.param_dtype)
     bias = self.param('bias', initializers.zeros, (c,), self.param_dtype)

@@ -1,9 +1,11 @@
 """LayerNorm and BatchNorm with one calling convention, so that a layer can be given either.
 
-`norm(x, train=...)`: LayerNorm ignores `train`. Layers that say `norm()` get each norm's own default
-eps; where the networks use 1e-5 for LayerNorm too (image heads, mergers, kernel branches) they say so.
+A layer builds the norm that it is given by norm(dtype=..., param_dtype=..., name=...), with epsilon=1e-5 if
+the networks have that for LayerNorm too (image heads, mergers, kernel branches), and calls it by `normalise`:
+norm(x, train=...), of which LayerNorm ignores `train`. Flax's own norms are called as they want it.
 """
 
+import inspect
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -27,7 +29,7 @@ class LayerNorm(nn.Module):
   param_dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x, *, train=False):
+  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     del train
     c = x.shape[-1]
     scale = self.param('scale', initializers.ones, (c,), self.param_dtype)
@@ -58,7 +60,7 @@ class BatchNorm(nn.Module):
   scale_init: Callable[..., Any] = initializers.ones
 
   @nn.compact
-  def __call__(self, x, *, train=False):
+  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
     c = x.shape[-1]
     running_mean = self.variable('batch_stats', 'mean', jnp.zeros, (c,), jnp.float32)
     running_var = self.variable('batch_stats', 'var', jnp.ones, (c,), jnp.float32)
@@ -80,16 +82,31 @@ class BatchNorm(nn.Module):
     normal = (wide - mean.reshape(*lead, c)) * jax.lax.rsqrt(variance + self.epsilon).reshape(*lead, c)
     return _affine(normal, scale, bias, self.dtype or x.dtype)
 
-  def _average(self, value):
+  def _average(self, value: jax.Array) -> jax.Array:
     if self.axis_name is None or self.is_initializing():
       return value
     return jax.lax.pmean(value, self.axis_name)
 
 
-def _rows(x):
+def normalise(norm: nn.Module, x: jax.Array, *, train: bool) -> jax.Array:
+  """Calls a norm: norm(x, train=train), or as Flax's own norms want it.
+
+  Raises:
+    TypeError: a norm of another kind that takes no `train`; the message names its class.
+  """
+  if isinstance(norm, nn.BatchNorm):
+    return norm(x, use_running_average=not train if norm.use_running_average is None else None)
+  if isinstance(norm, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm | nn.InstanceNorm):
+    return norm(x)
+  if 'train' not in inspect.signature(norm.__call__).parameters:
+    raise TypeError(f'norm={type(norm).__name__} must be called as norm(x, train=...), but takes no `train`')
+  return norm(x, train=train)
+
+
+def _rows(x: jax.Array) -> jax.Array:
   return x.reshape(-1, x.shape[-1])
 
 
-def _affine(x, scale, bias, dtype):
+def _affine(x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: Any) -> jax.Array:
   shape = (1,) * (x.ndim - 1) + (-1,)
   return (x * scale.astype(x.dtype).reshape(shape) + bias.astype(x.dtype).reshape(shape)).astype(dtype)

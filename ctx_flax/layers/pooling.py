@@ -3,10 +3,11 @@
 `valid` is bool (b, h, w, 1), or None when every image fills its array.
 """
 
+import jax
 import jax.numpy as jnp
 
 
-def global_average_pool(x, valid=None):
+def global_average_pool(x: jax.Array, valid: jax.Array | None = None) -> jax.Array:
   """Mean over the valid pixels: (b, h, w, c) -> (b, c) in the dtype of x, summed in at least float32."""
   wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
   if valid is None:
@@ -15,13 +16,13 @@ def global_average_pool(x, valid=None):
   return (jnp.sum(jnp.where(valid, wide, 0), (1, 2)) / count).astype(x.dtype)
 
 
-def valid_pixels(valid_hw, h, w):
+def valid_pixels(valid_hw: jax.Array, h: int, w: int) -> jax.Array:
   """valid_hw (b, 2) int -> (b, h, w, 1) bool: row < valid height and column < valid width."""
   rows = jnp.arange(h).reshape(1, h, 1, 1) < valid_hw[:, 0].reshape(-1, 1, 1, 1)
   columns = jnp.arange(w).reshape(1, 1, w, 1) < valid_hw[:, 1].reshape(-1, 1, 1, 1)
   return rows & columns
 
 
-def zero_invalid(x, valid):
+def zero_invalid(x: jax.Array, valid: jax.Array | None) -> jax.Array:
   """Zeros outside the valid pixels: what a convolution would see if the image ended there."""
   return x if valid is None else jnp.where(valid, x, jnp.zeros((), x.dtype))

@@ -1,18 +1,20 @@
 """The table of networks, and create_model."""
 
 import dataclasses
-import difflib
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 
-from ctx_flax.layers.contextualizer import SELECTIONS, check_class_counts
 from ctx_flax.models.convnext import ConvNeXt
+from ctx_flax.models.network import Network
 from ctx_flax.models.resnet import ResNet
+from ctx_flax.nearest import nearest
 
-__all__ = ['MODELS', 'ConvNeXt', 'ResNet', 'create_model']
+__all__ = ['MODELS', 'ConvNeXt', 'Network', 'ResNet', 'create_model', 'families', 'used_keywords']
 
 # name -> (class, attributes). The mini ones are for small images, tests and first steps.
-_PLAIN: dict[str, tuple[type, dict]] = {
+_PLAIN: dict[str, tuple[type[Network], dict[str, Any]]] = {
   'convnext_t': (ConvNeXt, {'depths': (3, 3, 9, 3), 'dims': (96, 192, 384, 768)}),
   'convnext_s': (ConvNeXt, {'depths': (3, 3, 27, 3), 'dims': (96, 192, 384, 768)}),
   'convnext_b': (ConvNeXt, {'depths': (3, 3, 27, 3), 'dims': (128, 256, 512, 1024)}),
@@ -20,7 +22,7 @@ _PLAIN: dict[str, tuple[type, dict]] = {
   'resnet50': (ResNet, {'depths': (3, 4, 6, 3), 'dims': (64, 128, 256, 512)}),
   'resnet_mini': (ResNet, {'depths': (1, 1, 2, 1), 'dims': (16, 32, 64, 128)}),
 }
-MODELS = {
+MODELS: dict[str, tuple[type[Network], dict[str, Any]]] = {
   **_PLAIN,
   **{
     f'ctx_{name}': (family, {**attributes, 'contextual': True})
@@ -29,58 +31,69 @@ MODELS = {
 }
 
 
-def create_model(name, **keywords):
+def create_model(name: str, **keywords: Any) -> Network:
   """Builds a network of the table MODELS.
 
   Args:
     name: 'ctx_convnext_t', 'convnext_t', 'ctx_resnet50', ...; see MODELS.
-    **keywords: attributes of ConvNeXt or ResNet. () for depths, dims or class_counts, and None for a dtype,
-      mean the model's own; dtypes may be names.
+    **keywords: attributes of Network and of its family, ConvNeXt or ResNet. () for depths, dims or
+      class_counts, and None for a dtype, mean the model's own; dtypes may be names.
 
   Returns:
     A linen module: logits, out = model.apply(variables, images, train=False).
 
   Raises:
-    ValueError: an unknown name or keyword (with the nearest known one), or a value that does not fit.
+    ValueError: an unknown name or keyword (with the nearest known one), a value that does not fit, or an
+      option of contextual networks that a plain one would ignore.
   """
   if name not in MODELS:
-    raise ValueError(f'unknown model {name!r}{_nearest(name, MODELS)}; known: {", ".join(MODELS)}')
+    raise ValueError(f'unknown model {name!r}{nearest(name, MODELS)}; known: {", ".join(MODELS)}')
   family, attributes = MODELS[name]
   known = {field.name for field in dataclasses.fields(family)} - {'parent', 'name', 'contextual'}
   attributes = dict(attributes)
   for key, value in keywords.items():
     if key not in known:
-      raise ValueError(f'{name} takes no {key!r}{_nearest(key, known)}; known: {", ".join(sorted(known))}')
+      raise ValueError(f'{name} takes no {key!r}{nearest(key, known)}; known: {", ".join(sorted(known))}')
     if key in ('depths', 'dims') and not value:
       continue
     if key in ('dtype', 'param_dtype') and value is not None:
-      value = jnp.dtype(value)
+      value = _dtype(name, key, value)
     attributes[key] = tuple(value) if isinstance(value, list) else value
   model = family(**attributes)
-  _check(name, model)
+  for key, value in attributes.items():
+    if key not in used_keywords(name, attributes):
+      raise ValueError(f'{name} is a plain network, which has no use for {key}={value!r}: leave it out')
+  try:
+    model.check_attributes()
+  except ValueError as error:
+    raise ValueError(f'{name}: {error}') from None
   return model
 
 
-def _check(name, model):
-  for key in ('depths', 'dims'):
-    values = getattr(model, key)
-    if len(values) != 4 or min(values) < 1:
-      raise ValueError(f'{name}: {key}={values}: expected four positive integers')
-  if model.num_classes < 2:
-    raise ValueError(f'{name}: num_classes={model.num_classes}: expected at least 2')
-  if model.class_selection not in SELECTIONS:
-    raise ValueError(
-      f'{name}: class_selection={model.class_selection!r}{_nearest(model.class_selection, SELECTIONS)}; '
-      f'expected one of {SELECTIONS}'
-    )
-  if model.class_counts:
-    if len(model.class_counts) != 3:
-      raise ValueError(
-        f'{name}: class_counts={model.class_counts}: expected N_2, N_3, N_4, or () to derive them'
-      )
-    check_class_counts(model.class_counts, model.num_classes)
+def used_keywords(name: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
+  """The keywords without the contextual options, if `name` is a plain network that would ignore them.
+
+  For settings that contextual and plain networks share; create_model refuses such options.
+  """
+  if name not in MODELS or MODELS[name][1].get('contextual'):
+    return dict(keywords)
+  family = MODELS[name][0]
+  defaults = {field.name: field.default for field in dataclasses.fields(family)}
+  ignored = set(family.contextual_options)
+  return {key: value for key, value in keywords.items() if key not in ignored or value == defaults[key]}
 
 
-def _nearest(word, known):
-  close = difflib.get_close_matches(str(word), list(known), 1)
-  return f', did you mean {close[0]!r}?' if close else ''
+def families() -> dict[str, type[Network]]:
+  """The families of MODELS by the names of their classes."""
+  return {family.__name__: family for family, _ in MODELS.values()}
+
+
+def _dtype(name: str, key: str, value: Any) -> jnp.dtype:
+  known = 'float32', 'bfloat16', 'float16', 'float64'
+  try:
+    dtype = jnp.dtype(value)
+  except TypeError:
+    dtype = None
+  if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+    raise ValueError(f'{name}: {key}={value!r}: expected one of {known}{nearest(value, known)}') from None
+  return dtype

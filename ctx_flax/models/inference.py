@@ -1,7 +1,11 @@
 """Inference of whole networks."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 
+from ctx_flax.models.network import Network
 from ctx_flax.ops.in_turn import join, largest_divisor, split
 
 CACHE_PIXELS = (
@@ -9,7 +13,9 @@ CACHE_PIXELS = (
 )  # of the images whose activations stay in a CPU's cache; measured with ConvNeXt-T
 
 
-def apply_in_turn(model, variables, images, at_once=None):
+def apply_in_turn(
+  model: Network, variables: Mapping[str, Any], images: jax.Array, at_once: int | None = None
+) -> Any:
   """model.apply(variables, images, train=False), a few images at a time.
 
   On CPUs the activations of a batch do not fit into the cache, and networks wait for memory: two images of

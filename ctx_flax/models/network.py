@@ -1,2 +1,261 @@
-def stages_of(out):
-  return sorted(int(k[6:]) for k in out if k.startswith('scores'))
+"""What all families of networks share, and what a family says of itself."""
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ctx_flax.layers.contextualizer import (
+  SELECTIONS,
+  Contextualizer,
+  check_class_counts,
+  default_class_counts,
+)
+from ctx_flax.models.class_funnel import ClassFunnel
+from ctx_flax.models.intermediates import stages_of
+from ctx_flax.nearest import nearest
+
+__all__ = ['Network', 'stages_of']
+
+# What a number may be: its type, a test, and the test in words.
+Limit = tuple[type, Callable[[Any], bool], str]
+
+
+def at_least(low: int) -> Limit:
+  """The limit of an integer."""
+  return int, lambda value: low <= value < math.inf, f'at least {low}'
+
+
+class Network(nn.Module):
+  """A network of stages, plain or contextual: the base of all families.
+
+  A family defines `__call__`, what stands under "What a family says of itself", and the methods that raise
+  NotImplementedError here. Blocks are called stage1_block0 and so on, the contextualizing layers
+  contextualizer. An entry in ctx_flax.models.MODELS makes it a network of create_model, one in
+  ctx_flax.torch_weights.names.SOURCES reads its PyTorch weights.
+
+  Attributes:
+    num_classes: n.
+    depths, dims: blocks and channels (or widths) of the stages.
+    contextual: whether stages from the second on have contextual blocks and class embeddings classify.
+    embed_dim: size of a class embedding.
+    class_counts: classes considered at stages 2, 3, ...; () scales the paper's 500, 200, 50 of 1000.
+    class_selection: 'reduction' (the paper) or 'rerank' (the released code).
+    contextual_every: every which block of a stage, from the first on, is contextual; 0 is the family's own.
+    mask_gain: the sampling mask is mask_gain * sigmoid.
+    branch_dim: hidden size of the contextual branches; 0 derives it from the channels.
+    logit_scale_init: initial exp(tau).
+    axis_name: pmapped axis over which BatchNorm averages its statistics; None: per device.
+    remat: computes blocks again in the backward pass instead of keeping their activations.
+    dtype, param_dtype: of the computation, None for that of images and parameters, and of the parameters.
+  """
+
+  num_classes: int = 1000
+  depths: tuple[int, ...] = ()
+  dims: tuple[int, ...] = ()
+  contextual: bool = False
+  embed_dim: int = 256
+  class_counts: tuple[int, ...] = ()
+  class_selection: str = 'reduction'
+  contextual_every: int = 0
+  mask_gain: float = 1.0
+  branch_dim: int = 0
+  logit_scale_init: float = 1 / 0.07
+  axis_name: Hashable | None = None
+  remat: bool = False
+  dtype: Any = None
+  param_dtype: Any = jnp.float32
+
+  # What a family says of itself.
+
+  # The contextual_every that 0 stands for.
+  default_contextual_every: ClassVar[int]
+  # The convolution of a block that is contextual in contextual blocks.
+  contextual_conv: ClassVar[str]
+  # The parameters of the plain class head, in order; its last module has one output per class.
+  class_head: ClassVar[tuple[str, ...]]
+  # Attributes that have no meaning in a plain network.
+  contextual_options: ClassVar[tuple[str, ...]] = (
+    'embed_dim',
+    'class_counts',
+    'class_selection',
+    'contextual_every',
+    'mask_gain',
+    'branch_dim',
+    'logit_scale_init',
+  )
+  # What the numbers among the attributes may be.
+  limits: ClassVar[Mapping[str, Limit]] = {
+    'num_classes': at_least(2),
+    'embed_dim': at_least(1),
+    'contextual_every': at_least(0),
+    'branch_dim': at_least(0),
+    'mask_gain': (float, lambda value: 0 < value < math.inf, 'above 0'),
+    'logit_scale_init': (float, lambda value: 0 < value < math.inf, 'above 0'),
+  }
+
+  @property
+  def strides(self) -> tuple[int, ...]:
+    """Image pixels per position of each stage's map."""
+    raise NotImplementedError
+
+  @property
+  def smallest_side(self) -> int:
+    """Pixels that the sides of an image must have at least."""
+    return self.strides[-1]
+
+  @nn.nowrap
+  def first_centre(self, scale: float) -> float:
+    """Where, in image pixels, position 0 of a map that is `scale` times coarser than the image is centred."""
+    raise NotImplementedError
+
+  @nn.nowrap
+  def halves(self, stage: int, block: int) -> bool:
+    """Whether a block (stages count from 1, blocks from 0) reads a map of twice the side of what it makes."""
+    return False
+
+  @nn.nowrap
+  def contextualizer_options(self) -> dict[str, Any]:
+    """Attributes of the Contextualizer that differ from its defaults in this family."""
+    return {}
+
+  def __call__(
+    self,
+    images: jax.Array,
+    *,
+    train: bool = False,
+    train_norm: bool | None = None,
+    add: Mapping[str, jax.Array] | None = None,
+    features_only: bool = False,
+    valid_hw: jax.Array | None = None,
+    class_counts: jax.Array | None = None,
+  ) -> tuple[jax.Array | None, dict[str, Any]]:
+    """Classifies images.
+
+    Args:
+      images: (b, h, w, 3), normalised, sides at least `smallest_side`.
+      train: enables stochastic depth (RNG stream 'drop_path'); BatchNorm uses and updates batch statistics
+        (apply with mutable=['batch_stats']).
+      train_norm: overrides train for BatchNorm; False freezes its statistics.
+      add: arrays added to named intermediates, see Intermediates.
+      features_only: stops before the last stage's head; logits are None.
+      valid_hw: (b, 2) int, the size of each image if smaller ones are padded at the bottom and right; the
+        padding then changes neither features inside the image nor contexts (with BatchNorm's running
+        statistics; batch statistics are taken over all pixels).
+      class_counts: int (stages - 1,), traced or not, instead of the attribute: numbers that change while
+        training.
+
+    Returns:
+      logits: (b, n) float32 in natural class order, -inf for excluded classes.
+      out: the named intermediates: 'stage1'..'stage4', 'pre_logits' (pooled stage 4); 'scores4', 'logits4',
+        'considered4' and 'alive4' (see ClassFunnel) and, if contextual, the same four of stages 1-3,
+        'context2'..'context4', and 'offsets', 'mask', 'kernel_delta' as dicts keyed 'stage.block'.
+
+    Raises:
+      ValueError: images of a wrong shape or too small.
+    """
+    raise NotImplementedError
+
+  @nn.nowrap
+  def is_contextual(self, stage: int, block: int) -> bool:
+    """Whether a block is contextual; stages count from 1, blocks from 0."""
+    every = self.contextual_every or self.default_contextual_every
+    return self.contextual and stage > 1 and block % every == 0
+
+  @nn.nowrap
+  def make_contextualizer(self, **keywords: Any) -> Contextualizer:
+    """The contextualizing layers. A context has the width of the stage before, a head that of its own."""
+    return Contextualizer(
+      self.num_classes,
+      self.class_counts or default_class_counts(self.num_classes, len(self.dims)),
+      head_dims=self.dims,
+      context_dims=self.dims[:-1],
+      embed_dim=self.embed_dim,
+      selection=self.class_selection,
+      logit_scale_init=self.logit_scale_init,
+      param_dtype=self.param_dtype,
+      name='contextualizer',
+      **self.contextualizer_options(),
+      **keywords,
+    )
+
+  @nn.nowrap
+  def class_funnel(
+    self,
+    batch_size: int,
+    *,
+    class_counts: jax.Array | None = None,
+    add: Mapping[str, jax.Array] | None = None,
+  ) -> ClassFunnel:
+    """The selection of classes between the stages, for one call."""
+    contextualizer = self.make_contextualizer() if self.contextual else None
+    return ClassFunnel(contextualizer, batch_size, class_counts=class_counts, add=add)
+
+  def class_tables(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """What the class selection computes from parameters alone, as a collection of variables.
+
+    model.apply({**variables, **model.class_tables(variables)}, images) gives the same and computes it only
+    once, which is worth it with many classes. Wrong as soon as the parameters change.
+
+    Returns:
+      {'class_tables': ...}; {} for a plain network.
+    """
+    if not self.contextual:
+      return {}
+    contextualizer = self.make_contextualizer(parent=None)
+    params = {'params': variables['params']['contextualizer']}
+    return {'class_tables': {'contextualizer': contextualizer.apply(params, method='tables')}}
+
+  @nn.nowrap
+  def check_images(self, images: jax.Array) -> None:
+    """ValueError unless images are (b, h, w, c) with sides of at least `smallest_side` pixels."""
+    if jnp.ndim(images) != 4:
+      raise ValueError(f'images have shape {jnp.shape(images)}; expected (b, h, w, c)')
+    smallest = self.smallest_side
+    if min(images.shape[1:3]) < smallest:
+      raise ValueError(
+        f'images have {images.shape[1]} x {images.shape[2]} pixels; this network needs at least '
+        f'{smallest} x {smallest}, so that its last stage has a pixel left'
+      )
+
+  @nn.nowrap
+  def check_attributes(self) -> None:
+    """ValueError, one line that names it, for an attribute that has no meaning."""
+    stages = len(type(self).dims)
+    for key in ('depths', 'dims'):
+      values = getattr(self, key)
+      if len(values) != stages or not all(_meets(value, at_least(1)) for value in values):
+        raise ValueError(f'{key}={values}: expected {stages} positive integers')
+    for key, (kind, test, words) in self.limits.items():
+      value = getattr(self, key)
+      if not _meets(value, (kind, test, words)):
+        number = '' if _is(value, kind) else 'an integer, ' if kind is int else 'a number, '
+        raise ValueError(f'{key}={value!r}: expected {number}{words}')
+    for field in dataclasses.fields(self):
+      if field.type is bool and not isinstance(getattr(self, field.name), bool):
+        raise ValueError(f'{field.name}={getattr(self, field.name)!r}: expected True or False')
+    if self.class_selection not in SELECTIONS:
+      raise ValueError(
+        f'class_selection={self.class_selection!r}: expected one of {SELECTIONS}'
+        f'{nearest(self.class_selection, SELECTIONS)}'
+      )
+    if self.class_counts:
+      if len(self.class_counts) != stages - 1 or not all(_is(count, int) for count in self.class_counts):
+        counts = ', '.join(f'N_{stage}' for stage in range(2, stages + 1))
+        raise ValueError(f'class_counts={self.class_counts}: expected {counts}, or () to derive them')
+      check_class_counts(self.class_counts, self.num_classes)
+
+
+def _is(value: object, kind: type) -> bool:
+  numbers_of = numbers.Integral if kind is int else numbers.Real
+  return isinstance(value, numbers_of) and not isinstance(value, bool)
+
+
+def _meets(value: Any, limit: Limit) -> bool:
+  kind, test, _ = limit
+  return _is(value, kind) and test(value)

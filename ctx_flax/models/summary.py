@@ -9,12 +9,15 @@ classes. (What runs is a little cheaper at the branches; the mergers make a tabl
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ctx_flax.layers.contextualizer import ClassMerger
+from ctx_flax.models.network import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Layer:
   macs: int
 
 
-def summarise(model, image_shape, depth=0):
+def summarise(model: Network, image_shape: Sequence[int], depth: int = 0) -> list[Layer]:
   """The layers of a network in the order in which they run.
 
   Args:
@@ -50,7 +53,7 @@ def summarise(model, image_shape, depth=0):
   # path -> (kind, shape, MACs) of every module that ran.
   seen: dict[str, tuple[str, tuple[int, ...], int]] = {}
 
-  def watch(call, args, keywords, context):
+  def watch(call: Callable[..., Any], args: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
     y = call(*args, **keywords)
     module = context.module
     path = '/'.join(module.path)
@@ -63,7 +66,7 @@ def summarise(model, image_shape, depth=0):
       seen[path] = type(module).__name__, shape, _macs(module, shape)
     return y
 
-  def run(images):
+  def run(images: jax.Array) -> Any:
     variables = model.init(jax.random.key(0), images, train=False)
     seen.clear()  # init has been watched too
     with nn.intercept_methods(watch):
@@ -86,7 +89,7 @@ def summarise(model, image_shape, depth=0):
   return list(layers.values())
 
 
-def _macs(module, shape):
+def _macs(module: nn.Module, shape: tuple[int, ...]) -> int:
   """Every value of a kernel is used once at every position of the output."""
   if not module.has_variable('params', 'kernel'):
     return 0
@@ -97,6 +100,7 @@ def _macs(module, shape):
   return module.get_variable('params', 'kernel').size * positions
 
 
-def _class_counts(merger):
+def _class_counts(merger: nn.Module) -> int:
   """How many classes the merger of a stage merges."""
-  return merger.parent.class_counts[int(merger.name.removeprefix('merger')) - 2]
+  contextualizer: Any = merger.parent
+  return contextualizer.class_counts[int(str(merger.name).removeprefix('merger')) - 2]

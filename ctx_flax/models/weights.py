@@ -8,6 +8,8 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import flax.traverse_util
 import jax
@@ -16,16 +18,38 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-# What allow_missing may name beside regexes.
-GROUPS = {
-  'contextual': r'contextualizer/.*|stage\d_block\d+/(dwconv|conv2)/(sampling|kernel)_\w+/.*',
-  'head': r'contextualizer/class_embedding|(norm|head|fc)/.*',
-}
-CLASSES = r'contextualizer/class_embedding|(head|fc)/.*'  # what depends on the label set
+from ctx_flax.files import write_bytes
+from ctx_flax.models import Network, families
+
 FORMAT = 'ctx_flax variables'
+EMBEDDINGS = 'contextualizer/class_embedding'
 
 
-def save_weights(path, variables, **about):
+def groups() -> dict[str, str]:
+  """What allow_missing may name beside regexes: {name: regex of the parameters, of any family}."""
+  known = families().values()
+  convs = '|'.join(dict.fromkeys(family.contextual_conv for family in known))
+  heads = '|'.join(dict.fromkeys(name.partition('/')[0] for family in known for name in family.class_head))
+  return {
+    'contextual': rf'contextualizer/.*|stage\d+_block\d+/({convs})/(sampling|kernel)_\w+/.*',
+    'head': rf'{EMBEDDINGS}|({heads})/.*',
+  }
+
+
+def class_parameters() -> str:
+  """A regex of the parameters that depend on the label set, of any family."""
+  last = '|'.join(dict.fromkeys(family.class_head[-1].partition('/')[0] for family in families().values()))
+  return rf'{EMBEDDINGS}|({last})/.*'
+
+
+def number_of_classes(names_and_arrays: Mapping[str, Any]) -> int:
+  """The number of classes that variables {'params/...': array} tell apart; 0 without a class head."""
+  heads = EMBEDDINGS, *(family.class_head[-1] for family in families().values())
+  arrays = (names_and_arrays.get(f'params/{name}') for name in heads)
+  return next((len(array) for array in arrays if array is not None), 0)
+
+
+def save_weights(path: str | os.PathLike[str], variables: Mapping[str, Any], **about: Any) -> None:
   """Writes variables to a .safetensors file, atomically.
 
   Args:
@@ -37,12 +61,10 @@ def save_weights(path, variables, **about):
   # In rows, as safetensors writes the bytes as they lie; ascontiguousarray would make vectors of scalars.
   flat = {name: np.asarray(value, order='C') for name, value in flatten(variables).items()}
   metadata = {'format': FORMAT} | {name: json.dumps(value) for name, value in about.items()}
-  part = pathlib.Path(f'{path}.part')
-  part.write_bytes(safetensors.numpy.save(flat, metadata))  # save_file makes what only its owner can read
-  os.replace(part, path)
+  write_bytes(path, safetensors.numpy.save(flat, metadata))  # save_file makes what only its owner can read
 
 
-def load_weights(path):
+def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
   """(variables, {name: value}) of a file that `save_weights` wrote; numpy arrays.
 
   Raises:
@@ -58,12 +80,12 @@ def load_weights(path):
   return unflatten(arrays), about
 
 
-def is_ours(path):
+def is_ours(path: str | os.PathLike[str]) -> bool:
   """Whether a file is one of `save_weights`; raises what `load_weights` does for a damaged one."""
   return str(path).endswith('.safetensors') and _header(path).get('format') == FORMAT
 
 
-def read_safetensors(path):
+def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
   """({name: array}, {name: text}) of any .safetensors file; ValueError where it is damaged."""
   metadata = _header(path)
   try:
@@ -72,7 +94,7 @@ def read_safetensors(path):
     raise ValueError(f'{path} cannot be read: {error}') from error
 
 
-def _header(path):
+def _header(path: str | os.PathLike[str]) -> dict[str, str]:
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f'{path} does not exist')
   try:
@@ -82,28 +104,38 @@ def _header(path):
     raise ValueError(f'{path} is no complete .safetensors file: {error}') from error
 
 
-def flatten(variables):
+def flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
   """Nested variables -> {'params/stem_conv/kernel': array}."""
   return flax.traverse_util.flatten_dict(variables, sep='/')
 
 
-def unflatten(flat):
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
   """The reverse of `flatten`."""
   return flax.traverse_util.unflatten_dict(flat, sep='/')
 
 
-def expected_variables(model):
+def expected_variables(model: Network) -> dict[str, Any]:
   """The variables of a network, nested, as shapes and dtypes; nothing is computed."""
   return jax.eval_shape(lambda: _initial(model, jax.random.key(0)))
 
 
-def fit(model, found, *, allow_missing=(), reset='', initial=None, shown=str, what='the weights', unknown=()):
+def fit(
+  model: Network,
+  found: Mapping[str, Any],
+  *,
+  allow_missing: str | Iterable[str] = (),
+  reset: str = '',
+  initial: Mapping[str, Any] | None = None,
+  shown: Callable[[str], str] = str,
+  what: str = 'the weights',
+  unknown: Sequence[str] = (),
+) -> tuple[dict[str, Any], list[str]]:
   """Variables of a network from arrays of the same names; every one of both sides is accounted for.
 
   Args:
     model: a network of ctx_flax.models.
     found: {'params/...': array}.
-    allow_missing: names of GROUPS and regexes of the parameters that may be absent, or of another shape;
+    allow_missing: names of `groups` and regexes of the parameters that may be absent, or of another shape;
       they keep their initial values. 'head' leaves out a class head that the network does not have, too.
     reset: regex of the parameters that keep their initial values even so; it leaves out such a head, too.
     initial: variables with the initial values; None makes them as model.init does with key 0.
@@ -117,6 +149,7 @@ def fit(model, found, *, allow_missing=(), reset='', initial=None, shown=str, wh
   Raises:
     ValueError: names all that is missing, left over or of another shape, at once; or a pattern is wrong.
   """
+  allow_missing = as_tuple(allow_missing)
   patterns = compile_patterns(allow_missing, 'allow_missing')
   expected = flatten(expected_variables(model))
   _check_patterns(allow_missing, patterns, expected)
@@ -132,8 +165,8 @@ def fit(model, found, *, allow_missing=(), reset='', initial=None, shown=str, wh
       else:
         missing.append(shown(name))
   left = [name for name in found if name not in expected]
-  if 'head' in as_tuple(allow_missing) or reset:
-    left = [name for name in left if not re.fullmatch(GROUPS['head'], name.partition('/')[2])]
+  if 'head' in allow_missing or reset:
+    left = [name for name in left if not re.fullmatch(groups()['head'], name.partition('/')[2])]
   left = [*map(shown, left), *unknown]
   problems = [
     f'{kind} ({len(names)}): {", ".join(sorted(names))}'
@@ -143,7 +176,7 @@ def fit(model, found, *, allow_missing=(), reset='', initial=None, shown=str, wh
   if problems:
     raise ValueError(
       f'{what}: these weights do not fit the network: {"; ".join(problems)}. What may be '
-      f'missing or differ is named by allow_missing: {", ".join(GROUPS)} or regexes of parameters'
+      f'missing or differ is named by allow_missing: {", ".join(groups())} or regexes of parameters'
     )
   if fresh:
     start = flatten(jax.jit(lambda: _initial(model, jax.random.key(0)))() if initial is None else initial)
@@ -154,36 +187,38 @@ def fit(model, found, *, allow_missing=(), reset='', initial=None, shown=str, wh
   return unflatten(values), fresh
 
 
-def compile_patterns(given, field):
-  """Regexes of names of GROUPS or of parameters; ValueError for one that is no regex."""
+def compile_patterns(given: str | Iterable[str], field: str) -> list[re.Pattern[str]]:
+  """Regexes of names of `groups` or of parameters; ValueError for one that is no regex."""
   compiled = []
   for pattern in as_tuple(given):
     try:
-      compiled.append(re.compile(GROUPS.get(pattern, pattern)))
+      compiled.append(re.compile(groups().get(pattern, pattern)))
     except (re.error, TypeError) as error:
       raise ValueError(f'{field} holds {pattern!r}, which is no regular expression: {error}') from None
   return compiled
 
 
-def matches(patterns, name):
+def matches(patterns: Iterable[re.Pattern[str]], name: str) -> bool:
   """Whether one of the patterns matches the whole path of a variable 'params/PATH'."""
   return any(pattern.fullmatch(name.partition('/')[2]) for pattern in patterns)
 
 
-def as_tuple(given):
+def as_tuple(given: str | Iterable[str]) -> tuple[str, ...]:
   """A single name or several -> a tuple, without empty ones."""
   return tuple(filter(None, (given,) if isinstance(given, str) else given))
 
 
-def _check_patterns(given, patterns, expected):
+def _check_patterns(
+  given: str | Iterable[str], patterns: Sequence[re.Pattern[str]], expected: Mapping[str, Any]
+) -> None:
   for pattern, compiled in zip(as_tuple(given), patterns, strict=True):
-    if pattern not in GROUPS and not any(matches([compiled], name) for name in expected):
+    if pattern not in groups() and not any(matches([compiled], name) for name in expected):
       raise ValueError(
-        f'allow_missing holds {pattern!r}, which is none of {", ".join(GROUPS)} and matches no parameter '
+        f'allow_missing holds {pattern!r}, which is none of {", ".join(groups())} and matches no parameter '
         'such as stage1_block0/norm/scale'
       )
 
 
-def _initial(model, key):
-  side = max(64, 8 * getattr(model, 'stem_stride', 1))
+def _initial(model: Network, key: jax.Array) -> Any:
+  side = model.smallest_side
   return model.init(key, jnp.zeros((1, side, side, 3)), train=False)

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 
 from ctx_flax.ops.geometry import at_least_float32, check_shape
 
-CORNERS = (0, 0), (0, 1), (1, 0), (1, 1)
+Corner = tuple[int, int]
+Two = tuple[jax.Array, jax.Array]
+CORNERS: tuple[Corner, ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
-def bilinear_sample(image, points):
+def bilinear_sample(image: jax.Array, points: jax.Array) -> jax.Array:
   """Samples an image at fractional positions.
 
   out[b, ..., c] = sum over the four pixels (i, j) around the point of
@@ -39,13 +41,13 @@ def bilinear_sample(image, points):
   check_shape('points', points, ' '.join(('b', *('p',) * len(middle), '2')), (b, *middle, 2))
   pixels = image.reshape(b, h * w, c)
   index, fraction, inside = corners(points, h, w)
-  value = sum(
-    corner_weight(fraction, inside, corner)[..., None] * gather(pixels, index[corner]) for corner in CORNERS
-  )
-  return value.astype(image.dtype)
+  value: jax.Array | float = 0.0
+  for corner in CORNERS:
+    value = value + corner_weight(fraction, inside, corner)[..., None] * gather(pixels, index[corner])
+  return jnp.asarray(value).astype(image.dtype)
 
 
-def corners(points, h, w):
+def corners(points: jax.Array, h: int, w: int) -> tuple[dict[Corner, jax.Array], Two, tuple[Two, Two]]:
   """The four pixels around each point.
 
   Args:
@@ -57,27 +59,32 @@ def corners(points, h, w):
     inside: ((y0, y1), (x0, x1)), each (...) 0. or 1.: whether that row or column is inside the image.
   """
   points = points.astype(at_least_float32(points.dtype))
-  rows, fraction, inside = [], [], []
-  for position, size in ((points[..., 0], h), (points[..., 1], w)):
-    # Two pixels outside every corner is zero already; clipping keeps the integer cast defined.
-    position = jnp.clip(position, -2.0, size + 1.0)
-    first = jax.lax.stop_gradient(jnp.floor(position))
-    fraction.append(position - first)
-    first = first.astype(jnp.int32)
-    both = first, first + 1
-    inside.append(tuple(((n >= 0) & (n < size)).astype(points.dtype) for n in both))
-    rows.append(tuple(jnp.clip(n, 0, size - 1) for n in both))
-  index = {(i, j): rows[0][i] * w + rows[1][j] for i, j in CORNERS}
-  return index, tuple(fraction), tuple(inside)
+  rows, y, inside_y = _neighbours(points[..., 0], h)
+  columns, x, inside_x = _neighbours(points[..., 1], w)
+  index = {(i, j): rows[i] * w + columns[j] for i, j in CORNERS}
+  return index, (y, x), (inside_y, inside_x)
 
 
-def corner_weight(fraction, inside, corner):
+def _neighbours(position: jax.Array, size: int) -> tuple[Two, jax.Array, Two]:
+  """Of one coordinate: the pixels on both sides, the distance from the first, whether they are inside."""
+  dtype = position.dtype
+  # Two pixels outside every corner is zero already; clipping keeps the integer cast defined.
+  position = jnp.clip(position, -2.0, size + 1.0)
+  first = jax.lax.stop_gradient(jnp.floor(position))
+  fraction = position - first
+  first = first.astype(jnp.int32)
+  second = first + 1
+  before, after = (((n >= 0) & (n < size)).astype(dtype) for n in (first, second))
+  return (jnp.clip(first, 0, size - 1), jnp.clip(second, 0, size - 1)), fraction, (before, after)
+
+
+def corner_weight(fraction: Two, inside: tuple[Two, Two], corner: Corner) -> jax.Array:
   """Interpolation weight (...) of one corner; zero outside the image, NaN where the point is NaN."""
   (y, x), (i, j) = fraction, corner
   return (y if i else 1 - y) * inside[0][i] * (x if j else 1 - x) * inside[1][j]
 
 
-def gather(pixels, index):
+def gather(pixels: jax.Array, index: jax.Array) -> jax.Array:
   """pixels (b, h * w, c) at index (b, ...) -> (b, ..., c), in at least float32."""
   picked = jax.vmap(lambda p, i: p.at[i].get(mode='promise_in_bounds'))(pixels, index)
   return picked.astype(at_least_float32(picked.dtype))

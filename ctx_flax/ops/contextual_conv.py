@@ -16,16 +16,36 @@ import jax.numpy as jnp
 
 from ctx_flax.ops import contextual_gradients
 from ctx_flax.ops.bilinear import bilinear_sample
-from ctx_flax.ops.contextual_gradients import flatten, kernel_of_tap, sample_tap
-from ctx_flax.ops.deform_conv import accumulation, deform_conv
-from ctx_flax.ops.geometry import check_shape, output_size, pair, resolve_padding, sampling_points
+from ctx_flax.ops.deform_conv import deform_conv
+from ctx_flax.ops.geometry import (
+  Padding,
+  Pads,
+  Pair,
+  accumulation,
+  check_shape,
+  output_size,
+  pair,
+  resolve_padding,
+  sampling_points,
+)
+from ctx_flax.ops.taps import flatten, kernel_of_tap, sample_tap
 
+Arrays = tuple[jax.Array, ...]
 PATHS = 'one_step', 'one_step_cpu', 'two_steps'
 
 
 def contextual_conv(
-  x, kernel, kernel_delta, offsets, mask=None, *, strides=1, padding=0, dilation=1, path=None
-):
+  x: jax.Array,
+  kernel: jax.Array,
+  kernel_delta: jax.Array,
+  offsets: jax.Array,
+  mask: jax.Array | None = None,
+  *,
+  strides: int | Pair = 1,
+  padding: Padding = 0,
+  dilation: int | Pair = 1,
+  path: str | None = None,
+) -> jax.Array:
   """Dense contextual convolution: a shared kernel plus a per-image delta over inputs and taps.
 
   y[b, p, d] = sum over k, c of (kernel[k, c, d] + kernel_delta[b, k, c]) mask[b, p, k]
@@ -69,8 +89,17 @@ def contextual_conv(
 
 
 def contextual_depthwise_conv(
-  x, kernel, kernel_delta, offsets, mask=None, *, strides=1, padding=0, dilation=1, path=None
-):
+  x: jax.Array,
+  kernel: jax.Array,
+  kernel_delta: jax.Array | None,
+  offsets: jax.Array,
+  mask: jax.Array | None = None,
+  *,
+  strides: int | Pair = 1,
+  padding: Padding = 0,
+  dilation: int | Pair = 1,
+  path: str | None = None,
+) -> jax.Array:
   """Depthwise contextual convolution: every channel has its own kernel, shared plus a per-image delta.
 
   y[b, p, c] = sum over k of (kernel[k, c] + kernel_delta[b, k, c]) mask[b, p, k]
@@ -116,18 +145,26 @@ def contextual_depthwise_conv(
   return _sum_depthwise_once(x, kernel, delta, points, mask, path).astype(x.dtype)
 
 
-def _checked(path):
+def _checked(path: str | None) -> str | None:
   if path not in (None, *PATHS):
     raise ValueError(f'path={path!r}: expected None or one of {PATHS}')
   return path
 
 
-def _geometry(x, kernel_size, strides, padding, dilation):
-  strides, dilation = pair(strides, 'strides'), pair(dilation, 'dilation')
-  return strides, resolve_padding(padding, x.shape[1:3], kernel_size, strides, dilation), dilation
+def _geometry(
+  x: jax.Array, kernel_size: Pair, strides: int | Pair, padding: Padding, dilation: int | Pair
+) -> tuple[Pair, Pads, Pair]:
+  steps, rates = pair(strides, 'strides'), pair(dilation, 'dilation')
+  return steps, resolve_padding(padding, x.shape[1:3], kernel_size, steps, rates), rates
 
 
-def _check_sampling(x, kernel_size, offsets, mask, geometry):
+def _check_sampling(
+  x: jax.Array,
+  kernel_size: Pair,
+  offsets: jax.Array,
+  mask: jax.Array | None,
+  geometry: tuple[Pair, Pads, Pair],
+) -> None:
   u, v = output_size(x.shape[1:3], kernel_size, *geometry)
   k = kernel_size[0] * kernel_size[1]
   check_shape('offsets', offsets, 'b u v k 2', (x.shape[0], u, v, k, 2))
@@ -135,7 +172,13 @@ def _check_sampling(x, kernel_size, offsets, mask, geometry):
     check_shape('mask', mask, 'b u v k', (x.shape[0], u, v, k))
 
 
-def _taps_first(offsets, mask, kernel_size, geometry, dtype):
+def _taps_first(
+  offsets: jax.Array,
+  mask: jax.Array | None,
+  kernel_size: Pair,
+  geometry: tuple[Pair, Pads, Pair],
+  dtype: jnp.dtype,
+) -> tuple[jax.Array, jax.Array]:
   """Points (k, b, u, v, 2) and mask (k, b, u, v): the loop over taps reads slices.
 
   Both in the dtype that the sums are kept in, so that the gradient rules meet one dtype beside that of x.
@@ -146,7 +189,7 @@ def _taps_first(offsets, mask, kernel_size, geometry, dtype):
   return points, jnp.moveaxis(mask.astype(points.dtype), 3, 0)
 
 
-def _delta_sum(x, delta, points, mask):
+def _delta_sum(x: jax.Array, delta: jax.Array, points: jax.Array, mask: jax.Array) -> jax.Array:
   """What the deltas (b, k, c) add to every output channel of the dense convolution: (b, u, v).
 
   Sampling is linear: each tap's image is first contracted with its delta, and one number is sampled.
@@ -155,7 +198,7 @@ def _delta_sum(x, delta, points, mask):
   fields = jnp.einsum('bhwc,bkc->kbhw', x, low, preferred_element_type=delta.dtype)
 
   @jax.checkpoint  # else automatic differentiation keeps a dozen arrays of all taps
-  def add_tap(total, tap):
+  def add_tap(total: jax.Array, tap: Arrays) -> tuple[jax.Array, None]:
     field, points, mask = tap
     return total + mask * bilinear_sample(field[..., None], points)[..., 0], None
 
@@ -167,10 +210,12 @@ def _delta_sum(x, delta, points, mask):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _sum_depthwise(x, kernel, delta, points, mask, path):
+def _sum_depthwise(
+  x: jax.Array, kernel: jax.Array, delta: jax.Array, points: jax.Array, mask: jax.Array, path: str | None
+) -> jax.Array:
   pixels = flatten(x)
 
-  def add_tap(total, tap):
+  def add_tap(total: jax.Array, tap: Arrays) -> tuple[jax.Array, None]:
     number, points, mask = tap
     return total + kernel_of_tap(kernel, delta, number) * sample_tap(pixels, points, mask, x.shape), None
 
@@ -178,11 +223,13 @@ def _sum_depthwise(x, kernel, delta, points, mask, path):
   return jax.lax.scan(add_tap, total, (jnp.arange(len(points)), points, mask))[0]
 
 
-def _sum_depthwise_forward(x, kernel, delta, points, mask, path):
+def _sum_depthwise_forward(
+  x: jax.Array, kernel: jax.Array, delta: jax.Array, points: jax.Array, mask: jax.Array, path: str | None
+) -> tuple[jax.Array, Arrays]:
   return _sum_depthwise(x, kernel, delta, points, mask, path), (x, kernel, delta, points, mask)
 
 
-def _sum_depthwise_backward(path, saved, dy):
+def _sum_depthwise_backward(path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
   return contextual_gradients.depthwise(path, saved, dy)
 
 
@@ -190,10 +237,12 @@ _sum_depthwise.defvjp(_sum_depthwise_forward, _sum_depthwise_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _sum_dense(x, kernel, points, mask, path):
+def _sum_dense(
+  x: jax.Array, kernel: jax.Array, points: jax.Array, mask: jax.Array, path: str | None
+) -> jax.Array:
   pixels, dtype = flatten(x), accumulation(x)
 
-  def add_tap(total, tap):
+  def add_tap(total: jax.Array, tap: Arrays) -> tuple[jax.Array, None]:
     kernel, points, mask = tap
     sample = sample_tap(pixels, points, mask, x.shape).astype(x.dtype)
     return total + jnp.einsum('buvc,cd->buvd', sample, kernel, preferred_element_type=dtype), None
@@ -202,11 +251,13 @@ def _sum_dense(x, kernel, points, mask, path):
   return jax.lax.scan(add_tap, total, (kernel, points, mask))[0]
 
 
-def _sum_dense_forward(x, kernel, points, mask, path):
+def _sum_dense_forward(
+  x: jax.Array, kernel: jax.Array, points: jax.Array, mask: jax.Array, path: str | None
+) -> tuple[jax.Array, Arrays]:
   return _sum_dense(x, kernel, points, mask, path), (x, kernel, points, mask)
 
 
-def _sum_dense_backward(path, saved, dy):
+def _sum_dense_backward(path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
   return contextual_gradients.dense(path, saved, dy)
 
 

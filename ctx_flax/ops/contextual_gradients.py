@@ -9,6 +9,8 @@ dy (b, u, v, c or d).
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +18,13 @@ import jax.numpy as jnp
 from ctx_flax.ops import in_turn
 from ctx_flax.ops.bilinear import CORNERS, corner_weight, corners, gather
 from ctx_flax.ops.sums import sum_axis
+from ctx_flax.ops.taps import flatten, kernel_of_tap, sample_tap
 
+Arrays = tuple[jax.Array, ...]
 CACHE_BYTES = 5 << 17  # 0.6 MB for one of the arrays that stay in a CPU's cache
 
 
-def depthwise(path, saved, dy):
+def depthwise(path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
   """The gradients of the five saved: x, kernel, delta, points and mask. path as in contextual_conv."""
   x, kernel, delta, points, mask = saved
   gradients = functools.partial(_depthwise_gradients, kernel)
@@ -28,15 +32,24 @@ def depthwise(path, saved, dy):
   return dx, jnp.sum(ddelta, 0), ddelta, dpoints, dmask
 
 
-def dense(path, saved, dy):
+def dense(path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
   """The gradients of the four saved: x, kernel, points and mask. path as in contextual_conv."""
   return _choose(path, _dense_gradients, (0, None, 1, 1, 0), (*saved, dy))
 
 
-def _depthwise_gradients(kernel, x, delta, points, mask, dy, *, cpu):
+def _depthwise_gradients(
+  kernel: jax.Array,
+  x: jax.Array,
+  delta: jax.Array,
+  points: jax.Array,
+  mask: jax.Array,
+  dy: jax.Array,
+  *,
+  cpu: bool,
+) -> Arrays:
   pixels = flatten(x)
 
-  def tap_gradients(sums, tap):
+  def tap_gradients(sums: Any, tap: Any) -> tuple[Any, Any]:
     dx, ddelta = sums
     number, points, mask = tap
     own = kernel_of_tap(kernel, delta, number)
@@ -53,11 +66,13 @@ def _depthwise_gradients(kernel, x, delta, points, mask, dy, *, cpu):
   return dx.reshape(x.shape).astype(x.dtype), ddelta, dpoints, dmask
 
 
-def _dense_gradients(x, kernel, points, mask, dy, *, cpu):
+def _dense_gradients(
+  x: jax.Array, kernel: jax.Array, points: jax.Array, mask: jax.Array, dy: jax.Array, *, cpu: bool
+) -> Arrays:
   pixels, dtype = flatten(x), dy.dtype
   low = dy.astype(x.dtype)  # matrix products in the compute dtype, sums in float32
 
-  def tap_gradients(dx, tap):
+  def tap_gradients(dx: jax.Array, tap: Arrays) -> tuple[jax.Array, Arrays]:
     kernel, points, mask = tap
     sample = sample_tap(pixels, points, mask, x.shape).astype(x.dtype)
     dkernel = jnp.einsum('buvc,buvd->cd', sample, low, preferred_element_type=dtype)
@@ -70,7 +85,9 @@ def _dense_gradients(x, kernel, points, mask, dy, *, cpu):
   return dx.reshape(x.shape).astype(x.dtype), dkernel, dpoints, dmask
 
 
-def _choose(path, gradients, axes, arrays):
+def _choose(
+  path: str | None, gradients: Callable[..., Arrays], axes: tuple[int | None, ...], arrays: Arrays
+) -> Arrays:
   """The gradients of (x, kernel or delta, points, mask), for these and dy, as path or platform want them.
 
   Args:
@@ -89,7 +106,15 @@ def _choose(path, gradients, axes, arrays):
   return dx, dkernel.astype(arrays[1].dtype), dpoints, dmask
 
 
-def _in_turn(gradients, axes, x, kernel, points, mask, dy):
+def _in_turn(
+  gradients: Callable[..., Arrays],
+  axes: tuple[int | None, ...],
+  x: jax.Array,
+  kernel: jax.Array,
+  points: jax.Array,
+  mask: jax.Array,
+  dy: jax.Array,
+) -> tuple[Any, ...]:
   """A few images at a time, which stay in a CPU's cache from the first tap to the last."""
   arrays, images = (x, kernel, points, mask, dy), images_at_once(x)
   if images == x.shape[0]:
@@ -97,7 +122,7 @@ def _in_turn(gradients, axes, x, kernel, points, mask, dy):
   shared = axes[1] is None
   total = jnp.zeros(kernel.shape, dy.dtype) if shared else None
 
-  def some(total, own):
+  def some(total: Any, own: Any) -> tuple[Any, Any]:
     x, own_kernel, points, mask, dy = own
     dx, dkernel, *rest = gradients(x, kernel if shared else own_kernel, points, mask, dy, cpu=True)
     return (total + dkernel, (dx, None, *rest)) if shared else (None, (dx, dkernel, *rest))
@@ -113,13 +138,15 @@ def _in_turn(gradients, axes, x, kernel, points, mask, dy):
   return dx, total if shared else dkernel, dpoints, dmask
 
 
-def images_at_once(x):
+def images_at_once(x: jax.Array) -> int:
   """How many of the images (b, h, w, c) fit into the cache in float32: a divisor of b."""
   b, h, w, c = x.shape
   return in_turn.largest_divisor(b, CACHE_BYTES // (4 * h * w * c))
 
 
-def _explained(dsample, pixels, index, cpu):
+def _explained(
+  dsample: jax.Array, pixels: jax.Array, index: dict[tuple[int, int], jax.Array], cpu: bool
+) -> dict[tuple[int, int], jax.Array]:
   """How much of a cotangent (b, u, v, c) the pixel at each corner explains: {corner: (b, u, v)}.
 
   The only sums over channels that the gradients need.
@@ -134,27 +161,16 @@ def _explained(dsample, pixels, index, cpu):
 # One tap: points (b, u, v, 2), mask (b, u, v), pixels (b, h * w, c).
 
 
-def kernel_of_tap(kernel, delta, number):
-  """kernel (k, c) + delta (b, k, c) of one tap: (b, 1, 1, c). Added for all taps it would need memory."""
-  own = jax.lax.dynamic_index_in_dim(delta, number, 1)
-  return (jax.lax.dynamic_index_in_dim(kernel, number)[None] + own)[:, None]
-
-
-def flatten(x):
-  b, h, w, c = x.shape
-  return x.reshape(b, h * w, c)
-
-
-def sample_tap(pixels, points, mask, shape):
-  """Modulated bilinear samples (b, u, v, c)."""
-  index, fraction, inside = corners(points, *shape[1:3])
-  return sum(
-    (mask * corner_weight(fraction, inside, corner))[..., None] * gather(pixels, index[corner])
-    for corner in CORNERS
-  )
-
-
-def _tap_gradients(pixels, points, mask, dsample, spread, onto, shape, cpu):
+def _tap_gradients(
+  pixels: jax.Array,
+  points: jax.Array,
+  mask: jax.Array,
+  dsample: jax.Array,
+  spread: jax.Array,
+  onto: jax.Array,
+  shape: tuple[int, ...],
+  cpu: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Transposes one sampled tap, given the cotangent dsample (b, u, v, c) of its samples.
 
   Returns:
@@ -166,14 +182,16 @@ def _tap_gradients(pixels, points, mask, dsample, spread, onto, shape, cpu):
   for corner in CORNERS:
     onto = jax.vmap(_add_at)(onto, index[corner], (mask * weight[corner])[..., None] * spread)
   along = _explained(dsample, pixels, index, cpu)
-  dmask = dy = dx = 0.0
+  dmask: jax.Array | float = 0.0
+  dy: jax.Array | float = 0.0
+  dx: jax.Array | float = 0.0
   for i, j in CORNERS:
     dmask += weight[i, j] * along[i, j]
     visible = along[i, j] * inside[0][i] * inside[1][j]
     dy += (1 if i else -1) * (fraction[1] if j else 1 - fraction[1]) * visible
     dx += (1 if j else -1) * (fraction[0] if i else 1 - fraction[0]) * visible
-  return mask[..., None] * jnp.stack([dy, dx], -1), dmask, onto
+  return mask[..., None] * jnp.stack([dy, dx], -1), jnp.asarray(dmask), onto
 
 
-def _add_at(pixels, index, values):
+def _add_at(pixels: jax.Array, index: jax.Array, values: jax.Array) -> jax.Array:
   return pixels.at[index.reshape(-1)].add(values.reshape(-1, values.shape[-1]), mode='promise_in_bounds')

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 
 from ctx_flax.ops.bilinear import bilinear_sample
 from ctx_flax.ops.geometry import (
-  at_least_float32,
+  Padding,
+  Pair,
+  accumulation,
   check_shape,
+  is_integer,
   output_size,
   pair,
   resolve_padding,
@@ -19,7 +22,18 @@ from ctx_flax.ops.geometry import (
 )
 
 
-def deform_conv(x, kernel, offsets, mask=None, *, strides=1, padding=0, dilation=1, groups=1, bias=None):
+def deform_conv(
+  x: jax.Array,
+  kernel: jax.Array,
+  offsets: jax.Array,
+  mask: jax.Array | None = None,
+  *,
+  strides: int | Pair = 1,
+  padding: Padding = 0,
+  dilation: int | Pair = 1,
+  groups: int = 1,
+  bias: jax.Array | None = None,
+) -> jax.Array:
   """Modulated deformable convolution (DCNv2), with one kernel for all images or one per image.
 
   y[p, d] = bias[d] + sum over k, c of kernel[k, c, d] mask[p, k] bilinear(x[:, :, c], p * stride - pad
@@ -45,10 +59,11 @@ def deform_conv(x, kernel, offsets, mask=None, *, strides=1, padding=0, dilation
 
   Reference: https://arxiv.org/abs/1811.11168.
   """
-  b, h, w, c = _check_image(x)
+  check_shape('x', x, 'b h w c', (None, None, None, None))
+  b, h, w, c = x.shape
   per_image = jnp.ndim(kernel) == 5
   lead, axes = ((b,), 'b ') if per_image else ((), '')
-  if not isinstance(groups, int) or groups < 1 or c % groups:
+  if not is_integer(groups) or groups < 1 or c % groups:
     raise ValueError(f'groups={groups!r} must be a positive divisor of the {c} channels of x')
   check_shape('kernel', kernel, axes + 'kh kw c/groups d', (*lead, None, None, c // groups, None))
   kh, kw, _, d = kernel.shape[-4:]
@@ -90,7 +105,7 @@ def deform_conv(x, kernel, offsets, mask=None, *, strides=1, padding=0, dilation
   channels = (c,) if depthwise else (c // groups, groups, d // groups)
   kernel = kernel.reshape(*kernel.shape[:-4], kh * kw, *channels).astype(x.dtype)
 
-  def contract(taps, kernel):
+  def contract(taps: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.einsum(spec, taps, kernel, preferred_element_type=accumulation(x))
 
   y = (jax.vmap(contract) if per_image else contract)(taps, kernel).reshape(b, u, v, d)
@@ -99,19 +114,9 @@ def deform_conv(x, kernel, offsets, mask=None, *, strides=1, padding=0, dilation
   return y.astype(x.dtype)
 
 
-def _modulated(taps, mask):
+def _modulated(taps: jax.Array, mask: jax.Array | None) -> jax.Array:
   """taps (..., c) times mask (...), in the dtype of the taps."""
   if mask is None:
     return taps
   dtype = accumulation(taps)
   return (taps.astype(dtype) * mask.astype(dtype)[..., None]).astype(taps.dtype)
-
-
-def accumulation(x):
-  """The dtype that sums over taps and channels are kept in: float32, or float64 if x has it."""
-  return at_least_float32(x.dtype)
-
-
-def _check_image(x):
-  check_shape('x', x, 'b h w c', (None, None, None, None))
-  return x.shape

@@ -4,17 +4,34 @@ Axes: b images, h w input grid, u v output grid, c channels.
 """
 
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.ops.deform_conv import accumulation
-from ctx_flax.ops.geometry import check_shape, output_size, pair, resolve_padding
+from ctx_flax.ops.geometry import (
+  Padding,
+  Pads,
+  Pair,
+  accumulation,
+  check_shape,
+  output_size,
+  pair,
+  resolve_padding,
+)
 
 PATHS = 'shift', 'xla'
 
 
-def depthwise_conv(x, kernel, *, strides=1, padding=0, dilation=1, path=None):
+def depthwise_conv(
+  x: jax.Array,
+  kernel: jax.Array,
+  *,
+  strides: int | Pair = 1,
+  padding: Padding = 0,
+  dilation: int | Pair = 1,
+  path: str | None = None,
+) -> jax.Array:
   """Depthwise convolution with one kernel for all images or one per image.
 
   y[b, p, c] = sum over k of kernel[[b,] k, c] x[b, p * stride - pad + tap_k * dilation, c].
@@ -55,7 +72,7 @@ def depthwise_conv(x, kernel, *, strides=1, padding=0, dilation=1, path=None):
   return jax.lax.platform_dependent(x, kernel, cpu=shift, default=xla)
 
 
-def _xla(x, kernel, *, strides, pads, dilation):
+def _xla(x: jax.Array, kernel: jax.Array, *, strides: Pair, pads: Pads, dilation: Pair) -> jax.Array:
   if kernel.ndim == 5:
     one = functools.partial(_xla, strides=strides, pads=pads, dilation=dilation)
     return jax.vmap(lambda image, kernel: one(image[None], kernel)[0])(x, kernel)
@@ -70,7 +87,7 @@ def _xla(x, kernel, *, strides, pads, dilation):
   )
 
 
-def _shift(x, kernel, *, strides, pads, dilation):
+def _shift(x: jax.Array, kernel: jax.Array, *, strides: Pair, pads: Pads, dilation: Pair) -> jax.Array:
   kernels = kernel.reshape(-1, *kernel.shape[-4:-2], x.shape[-1])  # (b or 1, kh, kw, c)
   return _shift_sum(x, kernels, strides, pads, dilation)
 
@@ -80,13 +97,14 @@ _shift_once = jax.jit(_shift, static_argnames=('strides', 'pads', 'dilation'))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _shift_sum(x, kernels, strides, pads, dilation):
+def _shift_sum(x: jax.Array, kernels: jax.Array, strides: Pair, pads: Pads, dilation: Pair) -> jax.Array:
   """x (b, h, w, c), kernels (b or 1, kh, kw, c) -> (b, u, v, c)."""
 
-  def add_taps():
+  def add_taps() -> jax.Array:
     dtype = accumulation(x)
     total: jax.Array | float = 0.0
-    for (i, j), window in _windows(x, kernels.shape[1:3], strides, pads, dilation):
+    kh, kw = kernels.shape[1:3]
+    for (i, j), window in _windows(x, (kh, kw), strides, pads, dilation):
       total = total + window.astype(dtype) * kernels[:, None, None, i, j].astype(dtype)
     return jnp.asarray(total).astype(x.dtype)
 
@@ -97,7 +115,9 @@ def _shift_sum(x, kernels, strides, pads, dilation):
   return jax.lax.cond(never, lambda: jnp.zeros(nothing.shape, nothing.dtype), add_taps)
 
 
-def _windows(x, kernel_size, strides, pads, dilation):
+def _windows(
+  x: jax.Array, kernel_size: Pair, strides: Pair, pads: Pads, dilation: Pair
+) -> Iterator[tuple[Pair, jax.Array]]:
   """((row, column) of a tap, the pixels (b, u, v, c) it sees), tap after tap."""
   u, v = output_size(x.shape[1:3], kernel_size, strides, pads, dilation)
   padded = _pad(x, pads)
@@ -109,35 +129,39 @@ def _windows(x, kernel_size, strides, pads, dilation):
       yield (i, j), padded[:, rows, columns]
 
 
-def _pad(x, pads, interior=(0, 0)):
+def _pad(x: jax.Array, pads: Pads, interior: Pair = (0, 0)) -> jax.Array:
   (top, bottom), (left, right) = pads
   edges = (0, 0, 0), (top, bottom, interior[0]), (left, right, interior[1]), (0, 0, 0)
   return jax.lax.pad(x, jnp.zeros((), x.dtype), edges)  # negative edges crop
 
 
-def _shift_forward(x, kernels, strides, pads, dilation):
+def _shift_forward(
+  x: jax.Array, kernels: jax.Array, strides: Pair, pads: Pads, dilation: Pair
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
   return _shift_sum(x, kernels, strides, pads, dilation), (x, kernels)
 
 
-def _shift_backward(strides, pads, dilation, saved, dy):
+def _shift_backward(
+  strides: Pair, pads: Pads, dilation: Pair, saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
   x, kernels = saved
-  kernel_size = kernels.shape[1:3]
+  kh, kw = kernels.shape[1:3]
   # The input's gradient is again a shifted sum: dy with strides as gaps, kernels turned by 180 degrees.
   edges = []
   for n, size, k, stride, (lo, _), rate in zip(
-    dy.shape[1:3], x.shape[1:3], kernel_size, strides, pads, dilation, strict=True
+    dy.shape[1:3], x.shape[1:3], (kh, kw), strides, pads, dilation, strict=True
   ):
     before = (k - 1) * rate - lo
     edges.append((before, size + (k - 1) * rate - before - ((n - 1) * stride + 1)))
-  spread = _pad(dy, edges, tuple(s - 1 for s in strides))
+  rows, columns = edges
+  spread = _pad(dy, (rows, columns), (strides[0] - 1, strides[1] - 1))
   dx = _shift_sum(spread, kernels[:, ::-1, ::-1], (1, 1), ((0, 0), (0, 0)), dilation)
   dtype = accumulation(x)
   over = (1, 2) if kernels.shape[0] == x.shape[0] else (0, 1, 2)
   padded, dy = _pad(x, pads), dy.astype(dtype)
-  kh, kw = kernel_size
   span = [(n - 1) * stride + 1 for n, stride in zip(dy.shape[1:3], strides, strict=True)]
 
-  def tap_gradient(_, tap):
+  def tap_gradient(_: None, tap: jax.Array) -> tuple[None, jax.Array]:
     # A loop, because 49 products kept for 49 sums take the memory of 49 images.
     corner = 0, tap // kw * dilation[0], tap % kw * dilation[1], 0
     window = jax.lax.dynamic_slice(padded, corner, (x.shape[0], *span, x.shape[3]))

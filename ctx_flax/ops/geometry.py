@@ -3,21 +3,38 @@
 Axes: b images, h w input grid, u v output grid, k taps (row-major), g offset groups, c in, d out.
 """
 
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
-Padding = int | str | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
+Pair = tuple[int, int]  # (rows, columns)
+Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right))
+Padding = int | str | Pair | Pads
 
 
-def pair(value, name, minimum=1):
+def is_integer(value: object) -> bool:
+  """Whether a value is an integer of Python's or NumPy's."""
+  try:
+    operator.index(value)  # type: ignore[arg-type]
+  except TypeError:
+    return False
+  return True
+
+
+def pair(value: int | Sequence[int], name: str, minimum: int = 1) -> Pair:
   """An int or a pair of ints as (rows, columns); ValueError naming the argument otherwise."""
-  both = (value, value) if isinstance(value, int) else value
-  values = tuple(both) if isinstance(both, tuple | list) else ()
-  if len(values) != 2 or not all(isinstance(v, int) and v >= minimum for v in values):
+  both = tuple(value) if isinstance(value, tuple | list) else (value, value)
+  if len(both) != 2 or not all(is_integer(v) and operator.index(v) >= minimum for v in both):
     raise ValueError(f'{name}={value!r}: expected an int or a pair of ints, each at least {minimum}')
-  return values
+  return operator.index(both[0]), operator.index(both[1])
 
 
-def resolve_padding(padding, size, kernel_size, strides, dilation):
+def resolve_padding(
+  padding: Padding, size: Sequence[int], kernel_size: Pair, strides: Pair, dilation: Pair
+) -> Pads:
   """Padding as ((top, bottom), (left, right)) in pixels.
 
   An int pads all four sides, a pair of ints pads (rows, columns) symmetrically, a pair of pairs is
@@ -28,15 +45,15 @@ def resolve_padding(padding, size, kernel_size, strides, dilation):
     if padding.upper() == 'VALID':
       return (0, 0), (0, 0)
     if padding.upper() == 'SAME':
-      pads = []
-      for n, k, stride, rate in zip(size, kernel_size, strides, dilation, strict=True):
-        total = max((-(-n // stride) - 1) * stride + (k - 1) * rate + 1 - n, 0)
-        pads.append((total // 2, total - total // 2))
-      return tuple(pads)
+      rows, columns = (
+        max((-(-n // stride) - 1) * stride + (k - 1) * rate + 1 - n, 0)
+        for n, k, stride, rate in zip(size, kernel_size, strides, dilation, strict=True)
+      )
+      return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
   else:
     try:
-      rows, columns = (padding, padding) if isinstance(padding, int) else padding
-      return pair(rows, 'padding', 0), pair(columns, 'padding', 0)
+      above, beside = padding if isinstance(padding, tuple | list) else (padding, padding)
+      return pair(above, 'padding', 0), pair(beside, 'padding', 0)
     except (TypeError, ValueError):
       pass
   raise ValueError(
@@ -45,21 +62,23 @@ def resolve_padding(padding, size, kernel_size, strides, dilation):
   )
 
 
-def output_size(size, kernel_size, strides, pads, dilation):
+def output_size(size: Sequence[int], kernel_size: Pair, strides: Pair, pads: Pads, dilation: Pair) -> Pair:
   """(u, v) of the output grid; ValueError when the kernel does not fit into the padded image."""
-  grid = tuple(
+  u, v = (
     (n + lo + hi - (k - 1) * rate - 1) // stride + 1
     for n, k, stride, (lo, hi), rate in zip(size, kernel_size, strides, pads, dilation, strict=True)
   )
-  if min(grid) < 1:
+  if min(u, v) < 1:
     raise ValueError(
       f'x has {size[0]} x {size[1]} pixels, too few for kernel size {kernel_size} with padding {pads} '
-      f'and dilation {dilation}: the output would be {grid[0]} x {grid[1]}'
+      f'and dilation {dilation}: the output would be {u} x {v}'
     )
-  return grid
+  return u, v
 
 
-def sampling_points(offsets, kernel_size, strides, pads, dilation):
+def sampling_points(
+  offsets: jax.Array, kernel_size: Pair, strides: Pair, pads: Pads, dilation: Pair
+) -> jax.Array:
   """Absolute positions (dy, dx last) that every tap samples: p * stride - pad + tap * dilation + offset.
 
   Args:
@@ -80,12 +99,17 @@ def sampling_points(offsets, kernel_size, strides, pads, dilation):
   return offsets.astype(dtype) + base.reshape(1, u, v, *(1,) * between, -1, 2)
 
 
-def at_least_float32(dtype):
+def at_least_float32(dtype: Any) -> jnp.dtype:
   """float64 for float64, else float32; jnp.promote_types refuses under strict dtype promotion."""
   return jnp.dtype('float64' if jnp.finfo(dtype).bits == 64 else 'float32')
 
 
-def check_shape(name, array, axes, expected):
+def accumulation(x: jax.Array) -> jnp.dtype:
+  """The dtype that sums over taps and channels are kept in: float32, or float64 if x has it."""
+  return at_least_float32(x.dtype)
+
+
+def check_shape(name: str, array: Any, axes: str, expected: tuple[int | None, ...]) -> None:
   """ValueError unless `array` has the expected shape (None matches any size) and a floating dtype."""
   shape = jnp.shape(array)
   if len(shape) != len(expected) or any(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 PATHS = 'sum', 'product'
 
 
-def sum_axis(x, axis, *, path=None):
+def sum_axis(x: jax.Array, axis: int, *, path: str | None = None) -> jax.Array:
   """The sum over the last axis (-1) or the one before it (-2).
 
   XLA does not vectorise such sums on CPUs. A product with a vector of ones is the same and goes to its matrix
@@ -25,6 +25,6 @@ def sum_axis(x, axis, *, path=None):
   return jax.lax.platform_dependent(x, cpu=ways['product'], default=ways['sum'])
 
 
-def _product(x, axis):
+def _product(x: jax.Array, axis: int) -> jax.Array:
   ones = jnp.ones((x.shape[axis],), x.dtype)
   return (x @ ones[:, None])[..., 0] if axis == -1 else (ones[None] @ x)[..., 0, :]

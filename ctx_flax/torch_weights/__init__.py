@@ -1,17 +1,28 @@
 """PyTorch weights in and out: the authors' contextual networks, and facebook's, timm's and torchvision's."""
 
+import os
 import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-from ctx_flax.models.weights import expected_variables, fit, flatten
+from ctx_flax.models import Network, families
+from ctx_flax.models.weights import EMBEDDINGS, expected_variables, fit, flatten
 from ctx_flax.torch_weights import names
 from ctx_flax.torch_weights.state_dicts import name_of, read_state_dict
 
 __all__ = ['load_torch_weights', 'to_torch']
 
 
-def load_torch_weights(path_or_dict, model, *, allow_missing=(), initial=None, entry=''):
+def load_torch_weights(
+  path_or_dict: str | os.PathLike[str] | dict[str, Any],
+  model: Network,
+  *,
+  allow_missing: str | Iterable[str] = (),
+  initial: Mapping[str, Any] | None = None,
+  entry: str = '',
+) -> dict[str, Any]:
   """The variables of a network from PyTorch weights.
 
   Plain weights start a contextual network as well: with allow_missing=('contextual', 'head'), and with
@@ -43,22 +54,27 @@ def load_torch_weights(path_or_dict, model, *, allow_missing=(), initial=None, e
   )[0]
 
 
-def fit_state_dict(state, model, *, what, **keywords):
+def fit_state_dict(
+  state: Mapping[str, np.ndarray], model: Network, *, what: str, **keywords: Any
+) -> tuple[dict[str, Any], list[str]]:
   """`fit` (see there) of {name in PyTorch: array}; `what` is what error messages call it."""
   found, unknown, shown = _ours_from_torch(state, model, what)
   return fit(model, found, shown=shown, what=what, unknown=unknown, **keywords)
 
 
-def number_of_classes(state):
-  """The number of classes that the weights of a state dict tell apart, 0 where they have no class head."""
-  heads = (
-    'cls.class_token_embedding.weight',
-    *('head.weight', 'head.fc.weight', 'classifier.2.weight', 'fc.weight'),
-  )
-  return next((len(state[name]) for name in heads if name in state), 0)
+def number_of_classes(state: Mapping[str, np.ndarray]) -> int:
+  """The number of classes that the weights of a state dict tell apart, 0 if they have no class head."""
+  for source in names.SOURCES:
+    for variable in (EMBEDDINGS, families()[source.family].class_head[-1]):
+      name = source.torch_name(['params', *variable.split('/')])
+      if name is not None and name in state:
+        return len(state[name])
+  return 0
 
 
-def _ours_from_torch(state, model, what):
+def _ours_from_torch(
+  state: Mapping[str, np.ndarray], model: Network, what: str
+) -> tuple[dict[str, np.ndarray], list[str], Callable[[str], str]]:
   """State dict -> ({'params/...': array}, names that are none of ours, function from our names to theirs)."""
   source = names.recognise(state)
   family = type(model).__name__
@@ -68,18 +84,20 @@ def _ours_from_torch(state, model, what):
     raise ValueError(f'{what} holds weights of an unknown network ({listed}, ...); known: {known}')
   if source.family != family:
     raise ValueError(f'{what} holds the weights of {source}, which do not fit a {family}')
-  if source.name == 'authors' and getattr(model, 'class_selection', '') == 'reduction' and model.contextual:
+  if source.name == 'authors' and model.class_selection == 'reduction' and model.contextual:
     raise ValueError(
       f'{what} holds the weights of {source}, which was trained to score all classes at every stage: create '
       "the model with class_selection='rerank' (the default, 'reduction', is the paper's)"
     )
-  paths = {}
-  for name in [*flatten(expected_variables(model)), *_HEADS[family]]:
+  paths: dict[str, str] = {}
+  # A contextual network lacks a plain class head: its names are known all the same.
+  for name in [*flatten(expected_variables(model)), *(f'params/{name}' for name in model.class_head)]:
     theirs = source.torch_name(name.split('/'))
     if theirs is not None:
       paths[theirs] = name
   theirs_of = {name: theirs for theirs, name in paths.items()}
-  found, unknown = {}, []
+  found: dict[str, np.ndarray] = {}
+  unknown = []
   for theirs, value in state.items():
     if theirs in paths:
       name = paths[theirs]
@@ -87,20 +105,13 @@ def _ours_from_torch(state, model, what):
     elif not theirs.endswith(names.COUNTER):
       unknown.append(theirs)
 
-  def shown(name):
+  def shown(name: str) -> str:
     return f'{theirs_of[name]} (here {name})' if name in theirs_of else name
 
   return found, unknown, shown
 
 
-# A plain network's class head, which a contextual network lacks: its names are known all the same.
-_HEADS = {
-  'ConvNeXt': tuple(f'params/{name}' for name in ('norm/scale', 'norm/bias', 'head/kernel', 'head/bias')),
-  'ResNet': ('params/fc/kernel', 'params/fc/bias'),
-}
-
-
-def to_torch(variables, model, source):
+def to_torch(variables: Mapping[str, Any], model: Network, source: str) -> dict[str, np.ndarray]:
   """A PyTorch state dict of a network's variables.
 
   Args:
@@ -115,18 +126,19 @@ def to_torch(variables, model, source):
   Raises:
     ValueError: the source has no names for such a network.
   """
-  source = names.find_source(source, type(model).__name__)
-  found, unnamed = {}, []
+  table = names.find_source(source, type(model).__name__)
+  found: dict[str, np.ndarray] = {}
+  unnamed = []
   collections = {name: variables[name] for name in ('params', 'batch_stats') if name in variables}
   for name, value in flatten(collections).items():
     path = name.split('/')
-    theirs = source.torch_name(path)
+    theirs = table.torch_name(path)
     if theirs is None:
       unnamed.append(name)
       continue
-    found[theirs] = np.asarray(names.to_torch_layout(path, np.asarray(value), source))
+    found[theirs] = np.asarray(names.to_torch_layout(path, np.asarray(value), table))
     if path[-1] == 'var':
       found[re.sub(r'\.running_var$', names.COUNTER, theirs)] = np.zeros((), np.int64)
   if unnamed:
-    raise ValueError(f'{source} has no names for {", ".join(unnamed)}')
+    raise ValueError(f'{table} has no names for {", ".join(unnamed)}')
   return found

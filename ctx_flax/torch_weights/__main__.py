@@ -10,14 +10,16 @@ The first two make what main.py takes as --config.init.weights; .pth files need 
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ctx_flax.models import create_model
+from ctx_flax.models import MODELS, create_model, used_keywords
 from ctx_flax.models.weights import flatten, load_weights, save_weights
 from ctx_flax.torch_weights import fit_state_dict, names, number_of_classes, to_torch
 from ctx_flax.torch_weights.state_dicts import read_state_dict, write_state_dict
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
     prog='python -m ctx_flax.torch_weights',
     description=__doc__,
@@ -45,7 +47,7 @@ def main(arguments=None):
     sys.exit(f'error: {error}')
 
 
-def forth(chosen):
+def forth(chosen: argparse.Namespace) -> None:
   """PyTorch weights -> a file of variables."""
   if not chosen.model:
     raise ValueError('give --model=NAME, or --to=SOURCE for the way back')
@@ -56,7 +58,7 @@ def forth(chosen):
   if not classes:
     raise ValueError(f'{chosen.file} does not tell its number of classes: give --num_classes')
   keywords = {'name': chosen.model, 'num_classes': classes}
-  if chosen.model.startswith('ctx_'):
+  if MODELS.get(chosen.model, (None, {}))[1].get('contextual'):
     keywords |= {'class_selection': chosen.class_selection, 'mask_gain': chosen.mask_gain}
   model = create_model(**keywords)
   variables, _ = fit_state_dict(state, model, what=chosen.file, allow_missing=chosen.allow_missing)
@@ -64,15 +66,16 @@ def forth(chosen):
   _tell(chosen.out, variables, chosen.model)
 
 
-def back(chosen):
+def back(chosen: argparse.Namespace) -> None:
   """A file of variables -> PyTorch weights."""
   variables, about = load_weights(chosen.file)
   variables.pop('class_tables', None)  # of an export; they follow from the parameters
-  write_state_dict(chosen.out, to_torch(variables, create_model(**about['model']), chosen.to))
+  model = create_model(**used_keywords(about['model']['name'], about['model']))
+  write_state_dict(chosen.out, to_torch(variables, model, chosen.to))
   _tell(chosen.out, variables, f'{chosen.to} names')
 
 
-def _tell(path, variables, what):
+def _tell(path: str, variables: Mapping[str, Any], what: str) -> None:
   sizes = [value.size for name, value in flatten(variables).items() if name.startswith('params/')]
   print(f'{path}: {sum(sizes):,} parameters in {len(sizes)} arrays, {what}')
 

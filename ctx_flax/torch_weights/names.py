@@ -6,6 +6,7 @@ of the stage and {i} that of the block; {before} is s - 1, {even} 2s - 2 and {od
 
 import dataclasses
 import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Source:
 
   Attributes:
     name: 'authors', 'facebook', 'timm' or 'torchvision'.
-    family: 'ConvNeXt' or 'ResNet'.
+    family: name of its class, 'ConvNeXt' or 'ResNet'.
     marker: regex that a name in every one of its files matches.
     modules: ((regex of a module's path here, name there), ...).
     leaves: where the last part of a name differs from LEAVES.
@@ -40,14 +41,14 @@ class Source:
   family: str
   marker: str
   modules: tuple[tuple[str, str], ...]
-  leaves: dict = dataclasses.field(default_factory=dict)
+  leaves: dict[str, str] = dataclasses.field(default_factory=dict)
 
-  def __str__(self):
+  def __str__(self) -> str:
     return (
       f"the authors' contextual {self.family}" if self.name == 'authors' else f"{self.name}'s {self.family}"
     )
 
-  def torch_name(self, path):
+  def torch_name(self, path: Sequence[str]) -> str | None:
     """The name there of ('params', 'stage1_block0', 'dwconv', 'kernel'), or None where it has none."""
     module, leaf = '/'.join(path[1:-1]), path[-1]
     for pattern, name in self.modules:
@@ -60,7 +61,7 @@ class Source:
     return None
 
 
-def _contextual(conv, name):
+def _contextual(conv: str, name: str) -> tuple[tuple[str, str], ...]:
   """A contextual convolution: the main kernel and the two branches, each linear, norm, ReLU, linear."""
   return (
     (f'{BLOCK}/{conv}', f'{name}.conv'),
@@ -103,7 +104,7 @@ RESNET_TRUNK = (
 RESNET = (*RESNET_TRUNK, (f'{BLOCK}/conv2', 'layer{s}.{i}.conv2'), ('fc', 'fc'))
 
 # In the order in which files are recognised: the authors' names are those of the plain networks and more.
-SOURCES = (
+SOURCES: tuple[Source, ...] = (
   Source(
     'authors',
     'ConvNeXt',
@@ -164,7 +165,7 @@ SOURCES = (
 )
 
 
-def find_source(name, family):
+def find_source(name: str, family: str) -> Source:
   """The Source of that name and family.
 
   Raises:
@@ -176,12 +177,12 @@ def find_source(name, family):
   return known[name]
 
 
-def recognise(names):
+def recognise(names: Iterable[str]) -> Source | None:
   """The Source whose names a file has, or None; timm's ResNet has the names of torchvision's."""
   return next((s for s in SOURCES if any(re.fullmatch(s.marker, name) for name in names)), None)
 
 
-def to_torch_layout(path, value, source):
+def to_torch_layout(path: Sequence[str], value: np.ndarray, source: Source) -> np.ndarray:
   """An array here as it lies there; `path` ends in the names of its module and of itself."""
   if path[-1] == 'gamma' and source.leaves.get('gamma') == 'layer_scale':
     return value[:, None, None]
@@ -193,7 +194,7 @@ def to_torch_layout(path, value, source):
   return value.T[:, :, None, None] if path[-2] == 'sampling_proj' else value.T
 
 
-def from_torch_layout(path, value, source):
+def from_torch_layout(path: Sequence[str], value: np.ndarray, source: Source) -> np.ndarray:
   """The reverse of `to_torch_layout`. Arrays that cannot be what the path names come back as they are."""
   if path[-1] == 'gamma' and source.leaves.get('gamma') == 'layer_scale' and value.ndim == 3:
     return value.reshape(-1) if value.shape[1:] == (1, 1) else value

@@ -2,10 +2,14 @@
 
 import os
 import pathlib
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
+from ctx_flax.files import replacing, write_bytes
 from ctx_flax.models.weights import read_safetensors
 
 PICKLED = '.pth', '.pt', '.bin', '.tar'
@@ -13,7 +17,9 @@ PICKLED = '.pth', '.pt', '.bin', '.tar'
 ENTRIES = 'model', 'state_dict', 'model_state_dict'
 
 
-def read_state_dict(path_or_dict, entry=''):
+def read_state_dict(
+  path_or_dict: str | os.PathLike[str] | dict[str, Any], entry: str = ''
+) -> dict[str, np.ndarray]:
   """{name: numpy array} of a file or of a dict of arrays or tensors.
 
   Args:
@@ -44,27 +50,26 @@ def read_state_dict(path_or_dict, entry=''):
   return {name: _as_numpy(name, value, what) for name, value in state.items()}
 
 
-def name_of(path_or_dict):
+def name_of(path_or_dict: str | os.PathLike[str] | dict[str, Any]) -> str:
   """What error messages call a file or a dict."""
   return 'the given dict' if isinstance(path_or_dict, dict) else str(path_or_dict)
 
 
-def write_state_dict(path, arrays):
+def write_state_dict(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
   """Writes {name: numpy array} to a .safetensors or, with PyTorch, a .pth file, atomically."""
   path = pathlib.Path(path)
-  part = path.with_name(f'{path.name}.part')
   arrays = {name: np.asarray(value, order='C') for name, value in arrays.items()}
-  if path.suffix == '.safetensors':
-    part.write_bytes(safetensors.numpy.save(arrays))
-  elif path.suffix in PICKLED:
-    torch = _torch(f'writing {path}')
-    torch.save({name: torch.from_numpy(value.copy()) for name, value in arrays.items()}, part)
-  else:
+  if path.suffix not in ('.safetensors', *PICKLED):
     raise ValueError(f'{path} must end in .safetensors, or with PyTorch installed in {", ".join(PICKLED)}')
-  os.replace(part, path)
+  if path.suffix == '.safetensors':
+    write_bytes(path, safetensors.numpy.save(arrays))
+    return
+  torch = _torch(f'writing {path}')
+  with replacing(path) as part:
+    torch.save({name: torch.from_numpy(value.copy()) for name, value in arrays.items()}, part)
 
 
-def _read(path):
+def _read(path: pathlib.Path) -> dict[str, Any]:
   if path.suffix == '.safetensors':
     return read_safetensors(path)[0]
   if not path.is_file():
@@ -84,7 +89,7 @@ def _read(path):
   return state
 
 
-def _torch(purpose):
+def _torch(purpose: str) -> ModuleType:
   try:
     import torch
   except ImportError:
@@ -97,7 +102,7 @@ def _torch(purpose):
   return torch
 
 
-def _as_numpy(name, value, what):
+def _as_numpy(name: object, value: Any, what: str) -> np.ndarray:
   if hasattr(value, 'detach'):  # a tensor; NumPy has no bfloat16 of torch's
     value = value.detach().cpu()
     value = (value.float() if value.is_floating_point() else value).numpy()
@@ -106,6 +111,6 @@ def _as_numpy(name, value, what):
   return np.asarray(value)
 
 
-def _short(state):
+def _short(state: Iterable[Any]) -> str:
   names = [str(name) for name in state]
   return f'it holds {", ".join(names[:6])}{f" and {len(names) - 6} more" if len(names) > 6 else ""}'

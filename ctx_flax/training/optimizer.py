@@ -1,202 +1,207 @@
-"""AdamW with the recipe's schedule, its set of parameters without weight decay, and groups of parameters."""
+"""AdamW and SGD, with clipping, weight decay, and factors for groups of parameters and for layers.
 
-import re
+Schedules are in schedules.py and what single parameters have of their own in parameter_groups.py.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-# By name, beside everything of one dimension or none: the table of class embeddings and the logarithm of
-# the scores' scale (the paper trains both without weight decay), and biases of any shape.
-NO_DECAY = ('bias', 'class_embedding', 'logit_scale')
-LISTED = 6  # names in an error message
+from ctx_flax.nearest import nearest
+from ctx_flax.training.parameter_groups import (
+  NO_DECAY,
+  check_groups,
+  check_no_decay,
+  decay_mask,
+  group_factors,
+  layer_factor,
+  unit_factor,
+)
+from ctx_flax.training.schedules import (
+  SCHEDULES,
+  drop_steps,
+  learning_rate_schedule,
+  peak_learning_rate,
+  total_steps,
+  warmup_steps,
+)
+
+__all__ = [
+  'NO_DECAY',
+  'OPTIMIZERS',
+  'SCHEDULES',
+  'advance_schedule',
+  'decay_mask',
+  'drop_steps',
+  'group_factors',
+  'learning_rate_schedule',
+  'make_optimizer',
+  'peak_learning_rate',
+  'total_steps',
+  'warmup_steps',
+]
+
+Factors = Callable[[Any], tuple[Any, Any]]  # params -> trees of factors on the rate and on the weight decay
 
 
-def total_steps(config, steps_per_epoch):
-  """The optimizer steps of a whole run: `config.train.steps`, or derived from the epochs where that is 0."""
-  if config.train.steps:
-    return int(config.train.steps)
-  return round((config.train.epochs + config.optimizer.cooldown_epochs) * steps_per_epoch)
-
-
-def peak_learning_rate(config):
-  """The rate for the run's own batch size: linear in it (the paper's recipes name one batch size each)."""
-  settings = config.optimizer
-  if settings.reference_batch < 0:
-    raise ValueError(
-      f'optimizer.reference_batch must be 0 (off) or the batch that learning_rate is meant for, but is '
-      f'{settings.reference_batch}'
-    )
-  scale = config.train.batch_size / settings.reference_batch if settings.reference_batch else 1.0
-  return settings.learning_rate * scale
-
-
-def warmup_steps(config, steps_per_epoch):
-  """The optimizer steps of the linear warm-up."""
-  return round(config.optimizer.warmup_epochs * steps_per_epoch)
-
-
-def learning_rate_schedule(config, steps_per_epoch):
-  """Linear warm-up, then a cosine over all steps of the run (the paper, supplementary Table 2).
-
-  The warm-up goes from `warmup_start` to the peak, which is `learning_rate` scaled to the batch. The cosine
-  is counted from step 0, warm-up included, so that after the warm-up the rate joins the cosine at that step's
-  value, a little below the peak, as in the released code. It ends at `floor` and stays there for the
-  cool-down. Neither `warmup_start` nor `floor` is scaled. A run that is shorter than its warm-up ends in it.
-
-  Args:
-    config: uses optimizer.{learning_rate, reference_batch, warmup_epochs, warmup_start, floor,
-      cooldown_epochs, per_epoch} and train.{steps, epochs, batch_size}.
-    steps_per_epoch: optimizer steps in one pass over the training images.
-
-  Returns:
-    A function from the step (0 for the first update; int or traced) to a float32 scalar.
-
-  Raises:
-    ValueError: where the run has no steps, or a rate or the warm-up is negative.
-  """
-  settings = config.optimizer
-  total = total_steps(config, steps_per_epoch)
-  warmup = warmup_steps(config, steps_per_epoch)
-  if total < 1:
-    raise ValueError(
-      f'a run needs at least one step: train.steps={config.train.steps}, '
-      f'train.epochs={config.train.epochs} at {steps_per_epoch} steps per epoch make {total}'
-    )
-  for name in ('learning_rate', 'warmup_epochs', 'warmup_start', 'floor', 'cooldown_epochs'):
-    if getattr(settings, name) < 0:
-      raise ValueError(f'optimizer.{name} must be 0 or more, but is {getattr(settings, name)}')
-  peak, start, floor = peak_learning_rate(config), settings.warmup_start, settings.floor
-  falling_steps = total - round(settings.cooldown_epochs * steps_per_epoch)
-  if falling_steps < 1:
-    raise ValueError(
-      f'optimizer.cooldown_epochs={settings.cooldown_epochs} leaves none of the {total} steps of the run'
-    )
-
-  def schedule(step):
-    step = jnp.asarray(step, jnp.float32)
-    if settings.per_epoch:
-      step = jnp.floor(jnp.floor(step / steps_per_epoch) * steps_per_epoch)
-    rising = start + (peak - start) * step / max(warmup, 1)
-    falling = floor + 0.5 * (peak - floor) * (1 + jnp.cos(jnp.pi * jnp.minimum(step / falling_steps, 1.0)))
-    return jnp.where(step < warmup, rising, falling)
-
-  return schedule
-
-
-def decay_mask(params):
-  """True for the parameters that take weight decay: two dimensions or more and not named in NO_DECAY."""
-
-  def decays(path, leaf):
-    return jnp.ndim(leaf) > 1 and path[-1].key not in NO_DECAY
-
-  return jax.tree_util.tree_map_with_path(decays, params)
-
-
-def group_factors(params, groups, factor=lambda name: 1.0):
-  """The factors of every parameter: a tree of rates and one of decays, both of floats.
+def make_optimizer(
+  config: Any,
+  schedule: Callable[[Any], jax.Array] | float,
+  factor: Callable[[str], float] = unit_factor,
+  network: Any = None,
+) -> optax.GradientTransformation:
+  """The optimizer that config.optimizer describes: clipping, then what OPTIMIZERS has, times the rate.
 
   Args:
-    params: a tree of parameters, named like 'stage2_block0/dwconv/kernel'.
-    groups: (regex, factor on the learning rate, factor on the weight decay), ...; the regex matches a whole
-      name. () is one group of all.
-    factor: name of a parameter -> what its rate is multiplied by, besides.
-
-  Raises:
-    ValueError: a parameter matches no group, or several; the message lists them.
-  """
-  groups = groups or (('.*', 1.0, 1.0),)
-  names = jax.tree_util.tree_map_with_path(lambda path, _: '/'.join(key.key for key in path), params)
-  matches = {
-    name: [group for group in groups if re.fullmatch(group[0], name)] for name in jax.tree.leaves(names)
-  }
-  none = [name for name, found in matches.items() if not found]
-  several = [
-    f'{name} ({", ".join(repr(regex) for regex, _, _ in found)})'
-    for name, found in matches.items()
-    if len(found) > 1
-  ]
-  problems = [
-    f'{what}: {", ".join(listed[:LISTED])}'
-    + (f' and {len(listed) - LISTED} more' if len(listed) > LISTED else '')
-    for what, listed in (('in no group', none), ('in several', several))
-    if listed
-  ]
-  if problems:
-    raise ValueError(f'optimizer.groups must match every parameter exactly once; {"; ".join(problems)}')
-  rates = jax.tree.map(lambda name: float(matches[name][0][1]) * factor(name), names)
-  decays = jax.tree.map(lambda name: float(matches[name][0][2]), names)
-  return rates, decays
-
-
-def make_optimizer(config, schedule, factor=lambda name: 1.0):
-  """AdamW: weight decay decoupled and times the rate; clipping by the global norm where `clip_norm` > 0.
-
-  Args:
-    config: uses optimizer.{beta1, beta2, eps, weight_decay, clip_norm, groups}; clip_norm 0 is no clipping.
+    config: uses optimizer.{name, weight_decay, no_decay, clip_norm, groups, layer_decay} and the fields of
+      the named optimizer; clip_norm 0 is no clipping.
     schedule: what `learning_rate_schedule` returns, or a number.
-    factor: name of a parameter -> another factor on its rate, beside that of its group; 0 freezes it.
+    factor: name of a parameter -> another factor on its rate, beside that of its group. A parameter whose
+      factors multiply to 0 is frozen: it stays as it is, and so do its moments.
+    network: declares `num_layers` and `layer_id(name)`; only layer_decay below 1 needs it.
 
   Returns:
     An optax.GradientTransformation. It expects gradients that are already summed over the devices: the
-    norm that is clipped is that of the whole batch's gradient. Its `init` raises what `group_factors` does.
+    norm that is clipped is that of the whole batch's gradient, frozen parameters included. Its `init` raises
+    what `group_factors` and `decay_mask` do.
 
   Raises:
-    ValueError: where weight_decay, clip_norm or a factor is negative, or a group is not what it must be.
+    ValueError: a name is unknown, or a field is outside its range.
   """
   settings = config.optimizer
+  if settings.name not in OPTIMIZERS:
+    raise ValueError(
+      f'optimizer.name is {settings.name!r}: expected one of {", ".join(OPTIMIZERS)}'
+      f'{nearest(settings.name, OPTIMIZERS)}'
+    )
   for name in ('weight_decay', 'clip_norm'):
-    if getattr(settings, name) < 0:
+    if not 0 <= getattr(settings, name) < math.inf:
       raise ValueError(f'optimizer.{name} must be 0 (off) or more, but is {getattr(settings, name)}')
-  for group in settings.groups:
-    _check_group(group)
-  steps = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
+  check_groups(settings.groups)
+  check_no_decay(settings.no_decay)
+  of_layer = layer_factor(settings.layer_decay, network)
+
+  def factors(params):
+    rates, decays = group_factors(params, settings.groups, lambda name: factor(name) * of_layer(name))
+    decays = jax.tree.map(
+      lambda decay, decayed: decay if decayed else 0.0, decays, decay_mask(params, settings.no_decay)
+    )
+    return rates, decays
+
+  clipping = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
   return optax.chain(
-    *steps,
-    optax.scale_by_adam(settings.beta1, settings.beta2, settings.eps),
-    _decay_and_scale(settings.weight_decay, settings.groups, factor),
-    optax.scale_by_learning_rate(schedule),
+    *clipping, *OPTIMIZERS[settings.name](settings, factors), optax.scale_by_learning_rate(schedule)
   )
 
 
-def _decay_and_scale(weight_decay, groups, factor):
-  """Adds weight_decay * factor * parameter where `decay_mask` says so, then multiplies by the rate factor."""
+def adamw(settings: Any, factors: Factors) -> list[optax.GradientTransformation]:
+  """AdamW, https://arxiv.org/abs/1711.05101: weight decay decoupled, times the rate.
 
-  def update(updates, state, params):
-    rates, decays = group_factors(params, groups, factor)
+  Args:
+    settings: uses beta1, beta2, eps, weight_decay.
+    factors: params -> (factors on the rate, factors on the decay).
+  """
 
-    def change(update, parameter, rate, decay, masked):
-      if not rate:
-        return jnp.zeros_like(update)  # frozen, also where the gradient is not finite
-      if masked and weight_decay and decay:
-        update = update + weight_decay * decay * parameter
-      return update if rate == 1 else rate * update
+  def decay_and_scale(update, parameter, rate, decay):
+    return _scaled(_decayed(update, parameter, settings.weight_decay * decay), rate)
 
-    return jax.tree.map(change, updates, params, rates, decays, decay_mask(params)), state
+  moments = optax.scale_by_adam(settings.beta1, settings.beta2, settings.eps)
+  return [_without_frozen(moments, factors), _for_each(decay_and_scale, factors)]
+
+
+def sgd(settings: Any, factors: Factors) -> list[optax.GradientTransformation]:
+  """SGD with momentum as torch.optim.SGD without dampening.
+
+    g = g + weight_decay * p
+    buffer = momentum * buffer + g             (the first buffer is g)
+    p = p - rate * buffer                      (nesterov: p - rate * (g + momentum * buffer))
+
+  The buffer is independent of the rate, so that a drop of the rate acts at once.
+
+  Args:
+    settings: uses momentum, nesterov, weight_decay.
+    factors: params -> (factors on the rate, factors on the decay).
+  """
+  if not 0 <= settings.momentum < 1:
+    raise ValueError(f'optimizer.momentum must be at least 0 (off) and below 1, but is {settings.momentum}')
+  if settings.nesterov and not settings.momentum:
+    raise ValueError('optimizer.nesterov needs a momentum, but optimizer.momentum is 0')
+
+  def decay_gradient(gradient, parameter, rate, factor):
+    del rate
+    return _decayed(gradient, parameter, settings.weight_decay * factor)
+
+  def scale(update, parameter, rate, factor):
+    del parameter, factor
+    return _scaled(update, rate)
+
+  buffer = optax.trace(settings.momentum, settings.nesterov) if settings.momentum else optax.identity()
+  return [_for_each(decay_gradient, factors), _without_frozen(buffer, factors), _for_each(scale, factors)]
+
+
+OPTIMIZERS: dict[str, Callable[[Any, Factors], list[optax.GradientTransformation]]] = {
+  'adamw': adamw,
+  'sgd': sgd,
+}
+
+
+def advance_schedule(old_opt_state: Any, new_opt_state: Any) -> Any:
+  """The old state with the new count of the schedule, for a step that is skipped: its rate is used up.
+
+  Args:
+    old_opt_state: before the update.
+    new_opt_state: after it.
+
+  Raises:
+    ValueError: the state holds no count of a schedule, as that of an optimizer with a constant rate.
+  """
+
+  def is_schedule(node):
+    return isinstance(node, optax.ScaleByScheduleState)
+
+  if not any(map(is_schedule, jax.tree.leaves(old_opt_state, is_leaf=is_schedule))):
+    raise ValueError(
+      'the state of the optimizer holds no optax.ScaleByScheduleState, so a skipped step cannot advance its '
+      'schedule: give make_optimizer a schedule instead of a number'
+    )
+  return jax.tree.map(
+    lambda old, new: new if is_schedule(new) else old, old_opt_state, new_opt_state, is_leaf=is_schedule
+  )
+
+
+def _for_each(change, factors):
+  """Applies change(update, parameter, factor on the rate, factor on the decay) to every parameter."""
 
   def init(params):
-    group_factors(params, groups)
+    factors(params)  # for its errors
     return optax.EmptyState()
+
+  def update(updates, state, params):
+    return jax.tree.map(change, updates, params, *factors(params)), state
 
   return optax.GradientTransformation(init, update)
 
 
-def _check_group(group):
-  try:
-    regex, rate, decay = group
-    re.compile(regex)
-    if rate >= 0 and decay >= 0:
-      return
-  except (TypeError, ValueError, re.error):
-    pass
-  raise ValueError(
-    f'optimizer.groups holds {group!r}: expected (regex, factor on the rate, factor on the decay), '
-    'with factors of 0 or more'
-  )
+def _without_frozen(inner, factors):
+  """`inner` on gradients that are zero for frozen parameters, so that their moments stay zero and finite."""
+
+  def update(updates, state, params):
+    rates, _ = factors(params)
+    updates = jax.tree.map(lambda update, rate: update if rate else jnp.zeros_like(update), updates, rates)
+    return inner.update(updates, state, params)
+
+  return optax.GradientTransformation(inner.init, update)
 
 
-def advance_schedule(old, new):
-  schedule = optax.ScaleByScheduleState
-  return jax.tree.map(
-    lambda a, b: b if isinstance(b, schedule) else a, old, new, is_leaf=lambda x: isinstance(x, schedule)
-  )
+def _decayed(update, parameter, decay):
+  return update + decay * parameter if decay else update
+
+
+def _scaled(update, rate):
+  if not rate:
+    return jnp.zeros_like(update)  # frozen, even if the update is not finite
+  return update if rate == 1 else rate * update

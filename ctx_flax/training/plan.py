@@ -70,7 +70,7 @@ def make_plan(config: Any, workdir: pathlib.Path, task: Task) -> Plan:
   last_step = optimizer.total_steps(config, steps_per_epoch)
   model = task.build_model(config, train_source)
   factor = starting_point.rate_factor(config, task.fresh(config))
-  tx = optimizer.make_optimizer(config, schedule, factor)
+  tx = optimizer.make_optimizer(config, schedule, factor, model)
   objective = task.objective(config, model, last_step)
   step_function = steps.make_train_step(objective, tx, config)
   state = jax.eval_shape(lambda: setup.initial_state(config, task, model, tx))

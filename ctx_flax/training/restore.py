@@ -168,6 +168,4 @@ def _of_run(path: str) -> Weights:
   variables = tree.get('ema') or {name: tree[name] for name in ('params', 'batch_stats') if tree.get(name)}
   arrays = weights.flatten(variables)
   model = {name: value for name, value in settings['model'].items() if value != []}
-  heads = ('contextualizer/class_embedding', 'head/bias', 'fc/bias')
-  classes = next(len(arrays[f'params/{name}']) for name in heads if f'params/{name}' in arrays)
-  return Weights(path, {'model': model | {'num_classes': classes}}, arrays)
+  return Weights(path, {'model': model | {'num_classes': weights.number_of_classes(arrays)}}, arrays)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from ctx_flax.configs import rules
 from ctx_flax.data import pipeline
 from ctx_flax.training import starting_point, state
 from ctx_flax.training import step as steps
@@ -19,6 +20,8 @@ def initial_state(config: Any, task: Task, model: Any, tx: Any) -> state.TrainSt
 
 def check_settings(config: Any, task: Task) -> None:
   """Raises ValueError for a batch that the devices cannot share, and for fields without meaning."""
+  rules.check(config)
+  rules.check_memory(config, jax.process_count())
   pipeline.check_settings(config)
   steps.check_settings(config)
   starting_point.check_settings(config)

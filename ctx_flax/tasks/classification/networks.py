@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ctx_flax.data import sources
-from ctx_flax.models import MODELS, create_model
+from ctx_flax.models import MODELS, create_model, used_keywords
 from ctx_flax.training import restore
 from ctx_flax.training.parallel import AXIS
 
@@ -34,7 +34,7 @@ def model_keywords(config: Any, num_classes: int) -> dict[str, Any]:
   }
   own = families.get(config.model.name)
   keywords = {name: v for name, v in config.model.items() if hasattr(own, name) or v != defaults.get(name)}
-  return keywords | {'num_classes': num_classes}
+  return used_keywords(config.model.name, keywords) | {'num_classes': num_classes}
 
 
 def initial_variables(config: Any, model: Any, key: jax.Array) -> Any:

@@ -79,7 +79,7 @@ class Classification(Task):
     return class_counts.with_class_counts(config, workdir, source.num_classes)
 
   def fresh(self, config: Any) -> str:
-    return weights.CLASSES if config.init.reset_classes else ''
+    return weights.class_parameters() if config.init.reset_classes else ''
 
   def describe_bad(self, source: Any, index: int, config: Any) -> str:
     return pipeline.describe_bad(source, index, config)

@@ -1,0 +1,47 @@
+"""The named intermediates of a network, its second output."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+class Intermediates(dict[str, Any]):
+  """The `out` of a model: name -> array, in the order in which the network computes them.
+
+  `add` maps names to arrays that are added as the intermediates are recorded; the gradient with respect
+  to a zero that was added is the gradient with respect to the intermediate (Grad-CAM without hooks).
+  """
+
+  def __init__(self, add: Mapping[str, jax.Array] | None = None) -> None:
+    super().__init__()
+    self._add = dict(add or {})
+
+  def record(self, name: str, value: jax.Array) -> jax.Array:
+    """Stores value, plus what the caller adds to it, under name and returns it."""
+    if name in self._add:
+      extra = self._add.pop(name)
+      if jnp.shape(extra) != value.shape:
+        raise ValueError(f'add[{name!r}] has shape {jnp.shape(extra)}; expected {value.shape}')
+      value = value + extra
+    self[name] = value
+    return value
+
+  def record_adaptation(self, block: str, adaptation: Mapping[str, jax.Array] | None) -> None:
+    """Stores how a contextual block adapted under offsets, mask and kernel_delta, keyed 'stage.block'."""
+    for name, value in (adaptation or {}).items():
+      self.setdefault(name, {})[block] = value
+
+  def finish(self) -> dict[str, Any]:
+    """Returns a plain dict; ValueError if `add` names something that the network does not compute."""
+    if self._add:
+      known = [name for name, value in self.items() if not isinstance(value, dict)]
+      raise ValueError(f'add names {sorted(self._add)}, which the model does not compute; it has {known}')
+    return dict(self)
+
+
+def stages_of(out: Mapping[str, Any]) -> tuple[int, ...]:
+  """The numbers of the stages whose class scores `out` holds, ascending; the last of them classifies."""
+  prefix = 'scores'
+  return tuple(sorted(int(name.removeprefix(prefix)) for name in out if name.startswith(prefix)))
