@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ctx_flax.configs import fields
+
 # Compiling takes most of the suite's time, half as much without the compiler's last optimisations. What is
 # computed stays the same, and so does the compiler's count of memory.
 os.environ['XLA_FLAGS'] = f'--xla_backend_optimization_level=0 {os.environ.get("XLA_FLAGS", "")}'.strip()
@@ -41,6 +43,14 @@ def forget_programs():
   yield
   jax.clear_caches()
   gc.collect()
+
+
+@pytest.fixture(scope='module')
+def mean_colour_task():
+  """Makes the configs know the task of mean_colour.py, with the fields of classification."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(fields.TASKS, 'mean_colour', fields.TASKS['classification'])
+    yield
 
 
 def _folder(variable):

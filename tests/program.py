@@ -6,6 +6,31 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
+# Arguments that make a recipe for ImageNet a run of a minute.
+TINY = (
+  '--config.model.depths=(1,1,1,1)',
+  '--config.model.embed_dim=32',
+  '--config.train.batch_size=16',
+  '--config.train.steps=4',
+  '--config.train.log_every=1',
+  '--config.train.eval_every=2',
+  '--config.train.checkpoint_every=2',
+  '--config.eval.batch_size=16',
+  '--config.optimizer.warmup_epochs=0.5',
+  '--config.data.image_size=64',
+  '--config.data.workers=1',
+)
+CONVNEXT_TINY = (
+  '--config.model.dims=(16,32,48,64)',
+  '--config.model.remat=True',
+  '--config.train.accumulation=2',
+  '--config.train.class_counts_warmup=0.5',
+  '--config.train.on_nan=skip',
+  '--config.train.deterministic=True',
+  '--config.optimizer.clip_norm=1.0',
+  "--config.optimizer.groups=(('contextualizer/.*', 1.0, 1.0), ('(?!contextualizer/).*', 0.5, 2.0))",
+)
+RESNET_TINY = ('--config.model.dims=(8,8,8,8)',)
 
 
 def start(*arguments, devices=1):

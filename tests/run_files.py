@@ -4,9 +4,10 @@ import json
 
 import jax
 import numpy as np
+from tiny import initial_state, model_and_optimizer
 
 from ctx_flax.data import sources
-from ctx_flax.training import evaluation, optimizer, run_folder, setup
+from ctx_flax.training import restore, run_folder
 from ctx_flax.training.checkpoints import Checkpoints
 
 TIMED = 'images_per_second', 'data/wait_share'
@@ -29,8 +30,8 @@ def metric_lines(workdir):
 def make_run(config, workdir, step=2):
   """The folder of a run that stopped at `step`, its weights and averaged weights random, each its own."""
   source = sources.open_source(config.data, 'train')
-  model, tx = setup.build_model(config, source), optimizer.make_optimizer(config, 1e-3)
-  state = setup.initial_state(config, model, tx)
+  model, tx = model_and_optimizer(config, source.num_classes)
+  state = initial_state(config, model, tx)
   rng = np.random.default_rng(step)
   disturbed = lambda tree: jax.tree.map(
     lambda x: x + np.float32(0.05) * rng.random(x.shape, np.float32), tree
@@ -38,5 +39,5 @@ def make_run(config, workdir, step=2):
   state = state.replace(step=np.int32(step), params=disturbed(state.params), ema=disturbed(state.ema))
   run_folder.claim(workdir, config)
   with Checkpoints(workdir / 'checkpoints') as checkpoints:
-    checkpoints.save(step, evaluation.as_trees(state))
+    checkpoints.save(step, restore.as_trees(state))
   return workdir

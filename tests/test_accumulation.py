@@ -9,12 +9,28 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_step import CLASSES, assert_trees_close, keep_gradients, random_batch, run, settings
+from steps import (
+  CLASSES,
+  assert_trees_close,
+  combine,
+  counting,
+  create_state,
+  deciding,
+  keep_gradients,
+  make_train_step,
+  random_batch,
+  run,
+  settings,
+  summarise,
+)
 
 from ctx_flax.layers.blocks import DropPath
 from ctx_flax.layers.contextualizer import Contextualizer
 from ctx_flax.models import create_model
-from ctx_flax.training import losses, metrics, optimizer, parallel, step
+from ctx_flax.tasks.classification import losses
+from ctx_flax.tasks.classification.class_counts import class_counts_at
+from ctx_flax.training import optimizer, parallel, step
+from ctx_flax.training.parallel import AXIS
 
 SHAPE = (2, 2, 1)
 
@@ -27,6 +43,7 @@ class Tiny(nn.Module):
   num_classes: int = CLASSES
   contextual: bool = True
   drop_path_rate: float = 0.0
+  dims: tuple[int, ...] = (4, 4, 4, 4)
   axis_name: Any = None
 
   @nn.compact
@@ -44,7 +61,7 @@ class Tiny(nn.Module):
         count = None if class_counts is None else class_counts[stage - 1]
         considered = layers.select(scores, considered, stage, count)
         x = x + nn.Dense(4, name=f'merge{stage}')(layers.context(considered, stage + 1))
-    return scores, out
+    return scores, deciding(out, self.class_selection)
 
 
 def mixed_batch(size=16, shape=SHAPE):
@@ -120,9 +137,8 @@ def test_counts_and_gradients_see_the_same_stochastic_depth():
       rngs = {'drop_path': jax.random.fold_in(key, i)}
       _, out = model.apply({'params': params}, part['image'], train=True, rngs=rngs)
       of_part = losses.stage_losses(
-        out,
+        deciding(out, 'reduction'),
         jnp.asarray(part['label']),
-        selection='reduction',
         label_smoothing=0.1,
         other_labels=jnp.asarray(part['other_label']),
         lam=jnp.asarray(part['lam']),
@@ -130,7 +146,7 @@ def test_counts_and_gradients_see_the_same_stochastic_depth():
       )
       for s, (total, count) in of_part.items():
         sums[s], counts[s] = sums[s] + total, counts[s] + count
-    return losses.combine(sums, counts, 0.15)
+    return combine(sums, counts, 0.15)
 
   assert_trees_close(states[0].opt_state, jax.jit(jax.grad(loss))(first.params), rtol=0, atol=1e-5)
 
@@ -139,13 +155,11 @@ def test_parts_take_less_memory():
   """By the compiler's count: four parts of a batch at a time, against the whole."""
   model = create_model('convnext_mini', num_classes=CLASSES, depths=(1, 1, 1, 1), dims=(16, 16, 16, 16))
   batch = random_batch(0, 64, (32, 32, 3))
-  state = jax.eval_shape(
-    lambda: step.create_state(model, optax.identity(), jax.random.key(0), (32, 32, 3), ema=False)
-  )
+  state = jax.eval_shape(lambda: create_state(model, optax.identity(), (32, 32, 3), ema=False))
 
   def temporary(parts):
-    train_step = step.make_train_step(model, optax.identity(), settings(ema_decay=0.0, accumulation=parts))
-    train_step = jax.vmap(train_step, in_axes=(None, 0), out_axes=(None, None), axis_name='batch')
+    train_step = make_train_step(model, optax.identity(), settings(ema_decay=0.0, accumulation=parts))
+    train_step = jax.vmap(train_step, in_axes=(None, 0), out_axes=(None, None), axis_name=AXIS)
     lowered = jax.jit(train_step).lower(state, {name: value[None] for name, value in batch.items()})
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
@@ -153,13 +167,13 @@ def test_parts_take_less_memory():
 
 
 def test_rows_that_cannot_be_divided_are_named():
-  with pytest.raises(ValueError, match=r'16 images of a device cannot be divided by train\.accumulation=3'):
+  with pytest.raises(ValueError, match=r'16 rows of a device cannot be divided by train\.accumulation=3'):
     gradients(Tiny(), mixed_batch(), accumulation=3)
 
 
 def test_class_counts_shrink_linearly():
   at = functools.partial(
-    step.class_counts_at, total_steps=100, fraction=0.6, num_classes=1000, class_counts=(500, 200, 50)
+    class_counts_at, total_steps=100, fraction=0.6, num_classes=1000, class_counts=(500, 200, 50)
   )
   np.testing.assert_array_equal(at(0), [1000, 1000, 1000])
   np.testing.assert_array_equal(at(30), [750, 600, 525])
@@ -175,20 +189,14 @@ def test_class_counts_warm_up_without_compiling_anew():
   config = settings(ema_decay=0.0, warmup=0.5)
   tx = keep_gradients()
   batches = [random_batch(0, shape=SHAPE)] * 4
-  train_step = functools.partial(step.make_train_step, total_steps=4)
-  traces = []
-
-  def traced(*args):
-    traces.append(1)
-    return train_step(Tiny(), tx, config)(*args)
-
+  traced, traces = counting(make_train_step(Tiny(), tx, config, total_steps=4))
   one = jax.devices()[:1]
   pmapped = parallel.pmap_train_step(traced, one)
-  state = parallel.replicate(step.create_state(Tiny(), tx, jax.random.key(0), SHAPE, ema=False), one)
+  state = parallel.replicate(create_state(Tiny(), tx, SHAPE, ema=False), one)
   seen, recalls = [], []
   for batch in batches:
     state, measured = pmapped(state, parallel.shard_batch(batch, one))
-    values = metrics.summarise(parallel.fetch(measured), 0.15)
+    values = summarise(parallel.fetch(measured), 0.15)
     seen.append([values[f'class_count{s}'] for s in (2, 3, 4)])
     recalls.append(values['recall4'])
   assert seen == [[10, 10, 10], [9, 8, 7], [8, 6, 4], [8, 6, 4]]
@@ -198,9 +206,9 @@ def test_class_counts_warm_up_without_compiling_anew():
 
 def test_what_class_counts_warm_up_needs():
   with pytest.raises(ValueError, match=r'warmup=0\.5 needs the number of steps'):
-    step.make_train_step(Tiny(), optax.identity(), settings(warmup=0.5))
+    make_train_step(Tiny(), optax.identity(), settings(warmup=0.5))
   with pytest.raises(ValueError, match=r'warmup=0\.5 needs a contextual network'):
-    step.make_train_step(create_model('convnext_mini'), optax.identity(), settings(warmup=0.5), total_steps=4)
+    make_train_step(create_model('convnext_mini'), optax.identity(), settings(warmup=0.5), total_steps=4)
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted():
@@ -227,11 +235,15 @@ def test_a_gradient_that_is_not_finite_is_skipped_too():
   """The loss is finite, its gradient is not: sqrt at 0."""
 
   class Root(nn.Module):
+    dims = (1, 1, 1, 1)
+    contextual = False
+
     @nn.compact
     def __call__(self, images, *, train=False):
       scores = nn.Dense(CLASSES)(images.reshape(images.shape[0], -1))
       scores = scores + jnp.sqrt(jnp.abs(self.param('zero', nn.initializers.zeros, (1, 1))))
-      return scores, {'scores4': scores, 'considered4': jnp.ones(scores.shape, bool)}
+      everything = jnp.ones(scores.shape, bool)
+      return scores, {'scores4': scores, 'considered4': everything, 'alive4': everything}
 
   config = settings(on_nan='skip', ema_decay=0.0)
   first, states, measured, _ = run(

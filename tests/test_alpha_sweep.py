@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 from run_files import metric_lines
-from test_loop import tiny_config
+from tiny import tiny_config
 
 from ctx_flax.analysis import alpha_sweep, many_runs
-from ctx_flax.training import loop
+from ctx_flax.tasks import run
 from ctx_flax.training.halt import Halt
 
 
@@ -34,7 +34,7 @@ def trained(monkeypatch):
     return {'raw': {'accuracy': 0.0}, 'EMA': {'accuracy': accuracy, **of_stages}}
 
   train.fails_after = None
-  monkeypatch.setattr(loop, 'train', train)
+  monkeypatch.setattr(run, 'train', train)
   return done, train
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from run_files import make_run
-from test_loop import tiny_config
+from tiny import tiny_config
 
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.figures import new_figure, save
@@ -14,7 +14,7 @@ from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.records import plain, save_csv, save_json
 from ctx_flax.analysis.run import open_beside, open_run
 from ctx_flax.data import sources
-from ctx_flax.training import starting_point
+from ctx_flax.training import restore
 from ctx_flax.training.halt import Halt, bad_data
 
 
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
 
 def test_averaged_weights_where_the_run_keeps_them(run):
   assert (run.title, run.weights, run.class_counts) == ('a-run, step 2', 'EMA', (8, 6, 4))
-  held = starting_point.read_weights(run.workdir).arrays['params/contextualizer/class_embedding']
+  held = restore.read_weights(run.workdir).arrays['params/contextualizer/class_embedding']
   np.testing.assert_array_equal(run.variables['params']['contextualizer']['class_embedding'], held)
   config = run.config.copy_and_resolve_references()
   config.eval.weights = 'raw'

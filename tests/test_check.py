@@ -6,9 +6,13 @@ import io
 import jax
 import numpy as np
 import pytest
+from steps import random_batch
+from tiny import initial_state, model_and_optimizer
 
 from configs import digits
-from ctx_flax.training import check, setup
+from ctx_flax.tasks import run
+from ctx_flax.tasks.classification.objective import objective
+from ctx_flax.training import check
 from ctx_flax.training.halt import Halt
 
 
@@ -30,7 +34,7 @@ def told(tmp_path_factory):
   """What is found, and what is printed."""
   workdir = tmp_path_factory.mktemp('check') / 'run'
   with contextlib.redirect_stdout(io.StringIO()) as printed:
-    found = check.check(small_config(), workdir)
+    found = run.check(small_config(), workdir)
   assert not workdir.exists()
   return found, printed.getvalue()
 
@@ -46,7 +50,8 @@ def test_it_tells_the_run_and_writes_nothing(told):
     '1 x 8 images on 8 devices',
   ):
     assert wanted in text
-  assert '1,437 images to train (22.5 steps per epoch), 360 to test, 10 classes' in text
+  assert '1,437 examples to train on, 360 to test on' in text
+  assert f'digits: 22.5 steps per epoch; {found["parameters"]:,} parameters' in text
 
 
 def test_the_corners_of_the_schedules(told):
@@ -68,7 +73,7 @@ def test_memory_of_the_state_is_that_of_its_arrays(told):
   assert memory['optimizer'] == 8 * parameters + 8  # two moments, and two counts of steps
   assert memory['gradients'] == 4 * parameters
   batch = sum(x.nbytes for x in found['batch'].values())
-  assert memory['images and labels, those ahead too'] == 4 * batch // 8  # two wait, one goes in, one comes
+  assert memory['batches, those ahead too'] == 4 * batch // 8  # two wait, one goes in, one comes
 
 
 def test_activations_grow_with_the_images_and_shrink_with_less_to_keep(config):
@@ -77,10 +82,10 @@ def test_activations_grow_with_the_images_and_shrink_with_less_to_keep(config):
   def activations(rows, **model):
     changed = config.copy_and_resolve_references()
     changed.model.update(model)
-    source = type('Ten', (), {'num_classes': 10})
-    network = setup.build_model(changed, source)
-    state = jax.eval_shape(lambda: setup.initial_state(changed, network, OPTIMIZER))
-    return check.activation_bytes(changed, network, state, rows)
+    network, _ = model_and_optimizer(changed)
+    state = jax.eval_shape(lambda: initial_state(changed, network, OPTIMIZER))
+    part = {name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype) for name, x in random_batch(0).items()}
+    return check.activation_bytes(objective(changed, network, 100), state, part)
 
   eight = activations(8)
   # Not exactly: some of what is kept does not depend on the images, as the table of all classes.
@@ -101,7 +106,7 @@ def test_the_compiler_counts_on_demand(config):
   config.model.update(name='convnext_mini')
   config.train.update(class_counts_warmup=0.0, batch_size=16, accumulation=2)
   config.check.compile = True
-  found = check.check(config, '')
+  found = run.check(config, '')
   assert found['memory']['gradients'] == 8 * found['parameters']  # those of a part and their sum
   assert found['memory']['temporary, by the compiler'] > 0
   assert 'class_counts' not in found['schedule'][0]
@@ -110,14 +115,14 @@ def test_the_compiler_counts_on_demand(config):
 def test_what_stops_training_stops_it(config):
   config.train.batch_size = 20
   with pytest.raises(Halt, match=r'train\.batch_size is 20: it must be a multiple of the 8 devices'):
-    check.check(config, '')
+    run.check(config, '')
   config.train.update(batch_size=16, accumulation=3)
   with pytest.raises(Halt, match=r'train\.accumulation is 3'):
-    check.check(config, '')
+    run.check(config, '')
   config.train.accumulation = 1
   config.data.update(name='image_folder', path='no/such/folder')
   with pytest.raises(Halt, match=r'data\.path is no/such/folder, which is not a folder') as refused:
-    check.check(config, '')
+    run.check(config, '')
   assert refused.value.status == 2
 
 

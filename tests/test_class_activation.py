@@ -6,23 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import CONTEXTUAL, CONVNEXT, network
 
 from ctx_flax.analysis import class_activation
 from ctx_flax.analysis.class_activation import METHODS, class_activation_map
 from ctx_flax.models import create_model
-
-TINY = {'num_classes': 5, 'depths': (1, 1, 1, 1), 'dims': (8, 12, 16, 24)}
-CONVNEXT = {'stem_stride': 2, 'layer_scale_init': 0.5}
-CONTEXTUAL = {'embed_dim': 16, 'class_counts': (4, 3, 2)}
-
-
-def network(name, **keywords):
-  """(model, variables, images): two images of 32 px; a ConvNeXt's stages have maps of 16, 8, 4, 2 pixels."""
-  model = create_model(name, **TINY, **keywords)
-  images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
-  variables = jax.jit(lambda key: model.init(key, images, train=False))(jax.random.key(0))
-  rng = np.random.default_rng(0)
-  return model, jax.tree.map(lambda x: x + 0.2 * rng.normal(size=x.shape).astype('f'), variables), images
 
 
 @pytest.fixture(scope='module')

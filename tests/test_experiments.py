@@ -8,7 +8,8 @@ import pytest
 from run_files import make_run
 
 from configs import digits
-from ctx_flax.training import loop, run_folder
+from ctx_flax.tasks import run
+from ctx_flax.training import run_folder
 from experiments import __main__ as program
 from experiments import arms
 
@@ -44,7 +45,7 @@ def test_steps_and_warm_up_can_be_given():
 def test_a_plain_network_is_widened_to_the_parameters_of_the_contextual_one():
   base = arms.base_config('glyphs')
   size = lambda name: arms.parameters(
-    arms.setup.model_keywords(arms.arm_config(name, base), base.model.num_classes), base
+    arms.networks.model_keywords(arms.arm_config(name, base), base.model.num_classes), base
   )
   plain, wide, contextual = size('plain'), size('plain-wide'), size('naive')
   assert plain < 0.6 * contextual and abs(wide - contextual) < 0.03 * contextual
@@ -72,7 +73,7 @@ def test_program(tmp_path, monkeypatch, capsys):
     stages = {} if plain else {f'{kind}{s}': 0.1 * s for kind in ('accuracy', 'recall') for s in (2, 3, 4)}
     return {'raw': {'accuracy': 0.25 + config.seed / 10, 'accuracy1': 0.0, 'accuracy4': 0.4} | stages}
 
-  monkeypatch.setattr(loop, 'train', train)
+  monkeypatch.setattr(run, 'train', train)
   once = types.SimpleNamespace(run=lambda: None)
   monkeypatch.setattr(program, 'compiled_step', lambda config, num_classes, b: once)
   program.main(['digits', '--arms', 'plain', 'reduction', '--seeds=2', '--steps=1', f'--workdir={tmp_path}'])

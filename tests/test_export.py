@@ -9,12 +9,12 @@ import jax
 import numpy as np
 import pytest
 from run_files import make_run
-from test_loop import tiny_config
+from tiny import tiny_config
 
 from ctx_flax.downstream.export import export
 from ctx_flax.models import create_model
 from ctx_flax.models.weights import load_weights
-from ctx_flax.training import starting_point
+from ctx_flax.training import restore
 from ctx_flax.training.halt import Halt
 
 
@@ -53,7 +53,7 @@ def test_averaged_weights_are_exported_where_there_are_any(exported):
   folder, _ = exported
   variables, about = load_weights(folder / 'weights.safetensors')
   assert about['weights'] == 'EMA' and about['step'] == 2
-  found = starting_point.read_weights(folder.parent)
+  found = restore.read_weights(folder.parent)
   for name, value in found.arrays.items():
     collection, *path = name.split('/')
     node = variables[collection]
@@ -64,7 +64,7 @@ def test_averaged_weights_are_exported_where_there_are_any(exported):
 
 def test_a_run_starts_from_an_export(exported):
   folder, _ = exported
-  found = starting_point.read_weights(folder / 'weights.safetensors')
+  found = restore.read_weights(folder / 'weights.safetensors')
   assert {name.split('/')[0] for name in found.arrays} == {'params'}
   assert found.about['model']['class_counts'] == [8, 6, 4]
 
@@ -87,7 +87,7 @@ def test_readme_tells_sizes_and_input(exported):
   folder, config = exported
   text = (folder / 'README.md').read_text()
   size = (folder / 'weights.safetensors').stat().st_size / 1e6
-  parameters = sum(value.size for name, value in starting_point.read_weights(folder.parent).arrays.items())
+  parameters = sum(value.size for name, value in restore.read_weights(folder.parent).arrays.items())
   assert f'| {size:.2f} |' in text and f'{parameters:,} parameters' in text
   assert 'float32 (b, 32, 32, 3) -> (b, 10)' in text and f'{config.data.mean[0]:.6g}' in text
   assert 'consider 8, 6, 4 classes' in text

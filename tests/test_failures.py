@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from run_files import make_run
-from test_loop import tiny_config
+from steps import deciding
+from tiny import tiny_config
 
 from ctx_flax.analysis import failures
 from ctx_flax.analysis.run import open_run
@@ -15,10 +16,11 @@ from ctx_flax.analysis.stage_decisions import decide
 from ctx_flax.training.halt import Halt
 
 
-def outputs(scores, considered):
+def outputs(scores, considered, selection='reduction'):
   """`out` of a network: {stage: (b, n)} twice."""
   out = {f'scores{s}': jnp.array(v, jnp.float32) for s, v in scores.items()}
-  return out | {f'considered{s}': jnp.array(v, bool) for s, v in considered.items()}
+  out |= {f'considered{s}': jnp.array(v, bool) for s, v in considered.items()}
+  return deciding(out, selection)
 
 
 # Three images of class 0: right; lost before stage 3; considered to the end but beaten.
@@ -38,7 +40,7 @@ LABELS = jnp.zeros(3, jnp.int32)
 
 
 def test_decisions():
-  found = decide(outputs(SCORES, CONSIDERED), LABELS, 'reduction')
+  found = decide(outputs(SCORES, CONSIDERED), LABELS)
   assert found['predicted'].tolist() == [0, 1, 1] and found['dropped'].tolist() == [0, 3, 0]
   # The best score of image 1 at stage 3 is that of a dropped class, and does not count.
   assert [found[f'predicted{s}'].tolist() for s in (1, 2, 3)] == [[0, 1, 0], [0, 1, 1], [0, 1, 0]]
@@ -50,20 +52,21 @@ def test_decisions():
   sigmoid = lambda x: 1 / (1 + np.exp(-x))
   np.testing.assert_allclose(found['confidence'], [sigmoid(2), sigmoid(2), sigmoid(1)], rtol=1e-6)
   np.testing.assert_allclose(found['true_probability'], [sigmoid(2), 0, sigmoid(-1)], rtol=1e-6)
-  kinds = failures.decided_by({k: np.asarray(v) for k, v in found.items()}, 'reduction')
+  kinds = failures.decided_by({k: np.asarray(v) for k, v in found.items()})
   assert kinds == {'images': 2, 'by_selection': 1, 'by_last_stage': 1}
 
 
 def test_reranking_decides_between_all_classes():
-  found = decide(outputs(SCORES, CONSIDERED), LABELS, 'rerank')
+  found = decide(outputs(SCORES, CONSIDERED, 'rerank'), LABELS)
   assert found['predicted'].tolist() == [0, 0, 1] and found['dropped'].tolist() == [0, 3, 0]
-  kinds = failures.decided_by({k: np.asarray(v) for k, v in found.items()}, 'rerank')
+  kinds = failures.decided_by({k: np.asarray(v) for k, v in found.items()})
   assert kinds == {'images': 1, 'by_selection': 0, 'by_last_stage': 1}
 
 
 def test_plain_networks_have_one_stage():
-  found = decide(outputs({4: SCORES[4]}, {4: [[1, 1, 1]] * 3}), LABELS, 'reduction')
-  assert set(found) == {'predicted4', 'predicted', 'confidence', 'true_probability', 'correct4', 'dropped'}
+  found = decide(outputs({4: SCORES[4]}, {4: [[1, 1, 1]] * 3}), LABELS)
+  names = 'predicted4', 'predicted', 'confidence', 'true_probability', 'correct4', 'dropped'
+  assert set(found) == {*names, 'correct', 'decidable'}
   assert found['dropped'].tolist() == [0, 0, 0]
   stages = failures.by_stage({k: np.asarray(v) for k, v in found.items()})
   assert stages == {'accuracy': {4: pytest.approx(2 / 3)}, 'recall': {}}
@@ -72,7 +75,7 @@ def test_plain_networks_have_one_stage():
 def test_two_classes_and_a_tie():
   scores = {s: [[1, 1], [2, 1]] for s in (1, 2, 3, 4)}
   considered = {s: [[1, 1], [1, 0]] if s == 4 else [[1, 1], [1, 1]] for s in (1, 2, 3, 4)}
-  found = decide(outputs(scores, considered), jnp.array([1, 1]), 'reduction')
+  found = decide(outputs(scores, considered), jnp.array([1, 1]))
   assert found['predicted'].tolist() == [0, 0] and found['dropped'].tolist() == [0, 4]
   assert found['confidence'].tolist() == [0.5, 1] and found['true_probability'].tolist() == [0.5, 0]
   pairs = failures.confusions(np.array([1, 1]), np.asarray(found['predicted']), 5)  # 1 is never predicted
@@ -82,7 +85,7 @@ def test_two_classes_and_a_tie():
 def test_a_class_is_considered_again_under_rerank():
   scores = {s: [[1, 0]] for s in (1, 2, 3, 4)}
   considered = {1: [[1, 1]], 2: [[0, 1]], 3: [[1, 1]], 4: [[0, 1]]}
-  found = decide(outputs(scores, considered), jnp.array([0]), 'rerank')
+  found = decide(outputs(scores, considered, 'rerank'), jnp.array([0]))
   assert found['dropped'].tolist() == [2] and found['correct4'].tolist() == [True]  # the first, and yet right
   assert [found[f'kept{s}'].tolist() for s in (2, 3, 4)] == [[False], [True], [False]]
 
@@ -145,6 +148,7 @@ def test_a_run_without_mistakes(run, monkeypatch, capsys):
   perfect |= {f'kept{s}': np.ones(360, bool) for s in (2, 3, 4)}
   perfect |= {f'correct{s}': np.ones(360, bool) for s in (1, 2, 3, 4)}
   perfect |= {'predicted': found['label'], 'dropped': np.zeros(360, int)}
+  perfect |= dict.fromkeys(('correct', 'decidable'), np.ones(360, bool))
   monkeypatch.setattr(failures, 'decisions', lambda run: perfect)
   again = failures.write(open_run(config, workdir))
   assert len(again['mistakes']) == 0 and again['confusions'] == []

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_networks import NETWORKS, network, part
 from torch_names import variable_from_torch, variables_from_torch
 
 from ctx_flax.layers import BatchNorm, ContextualConv, Contextualizer, LayerNorm
-from ctx_flax.models import create_model
 
 MODULE, NETWORK = 2e-5, 5e-4
 # LayerNorm over the two hidden units of the small ConvNeXt's stage-2 branches is ill-conditioned; gradients
@@ -31,10 +31,6 @@ def assert_near(actual, expected, tolerance, what='', floor=1.0):
   scale = max(floor, np.abs(expected[finite]).max(initial=0))
   error = np.abs(actual[finite] - expected[finite]).max(initial=0) / scale
   assert error <= tolerance, f'{what}: {error:.2e} of the largest value, more than {tolerance}'
-
-
-def part(data, prefix):
-  return {k.removeprefix(prefix): v for k, v in data.items() if k.startswith(prefix)}
 
 
 def nhwc(x):
@@ -180,28 +176,6 @@ def check_stages(data, stages, selection, tolerance, prefix=None):
     name = f'{red}context{stage + 1}'
     if context is not None and name in data:
       assert_near(context, data[name], tolerance, name)
-
-
-NETWORKS = {
-  'd_ctx_convnext_small': (
-    'convnext',
-    {'depths': (3, 3, 3, 3), 'dims': (16, 32, 64, 128), 'contextual_every': 3},
-  ),
-  'f_ctx_resnet_small': ('resnet', {'depths': (3, 4, 6, 3), 'dims': (8, 16, 32, 64), 'contextual_every': 2}),
-}
-
-
-@functools.cache
-def network(family, selection):
-  attributes = next(a for f, a in NETWORKS.values() if f == family)
-  return create_model(
-    f'ctx_{family}_mini',
-    num_classes=20,
-    class_counts=(10, 6, 5),
-    embed_dim=32,
-    class_selection=selection,
-    **attributes,
-  )
 
 
 @pytest.mark.parametrize('selection', ['rerank', 'reduction'])

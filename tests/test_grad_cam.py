@@ -6,10 +6,10 @@ import types
 import jax
 import numpy as np
 import pytest
+from networks import CONTEXTUAL, CONVNEXT, TINY, network
 from PIL import Image
 from run_files import make_run
-from test_class_activation import CONTEXTUAL, CONVNEXT, TINY, network
-from test_loop import tiny_config
+from tiny import tiny_config
 
 from ctx_flax.analysis import grad_cam, grad_cam_figures
 from ctx_flax.analysis.images import Images

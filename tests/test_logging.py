@@ -8,7 +8,6 @@ import socket
 import struct
 
 import pytest
-import rich.console
 from tensorboardX.proto import event_pb2
 
 from ctx_flax.training import logging, metric_log
@@ -122,17 +121,3 @@ def test_only_the_first_process_writes_and_tells(tmp_path, capsys):
     progress.update(10, 'loss 0.5', 0.0)
     progress.warn('only this one has seen it')
   assert capsys.readouterr().out == 'only this one has seen it\n'
-
-
-def test_results():
-  contextual = {f'accuracy{s}': s / 10 for s in (1, 2, 3, 4)} | {f'loss{s}': float(s) for s in (1, 2, 3, 4)}
-  contextual |= {'recall2': 0.9, 'recall3': 0.8, 'recall4': 0.7654}
-  plain = {'accuracy4': 0.987, 'loss4': 0.05}
-  assert logging.percent_by_stage(contextual) == '10.0 | 20.0 | 30.0 | 40.0 %'
-  assert logging.percent_by_stage(plain) == '98.7 %'
-  console = rich.console.Console(file=io.StringIO(), width=100)
-  console.print(logging.results_table({'raw': contextual, 'EMA': plain}))
-  rows = [line.replace('│', ' ').split() for line in console.file.getvalue().splitlines()]
-  assert ['raw', '1', '10.00', '%', '1.0000'] in rows
-  assert ['raw', '4', '40.00', '%', '4.0000', '76.54', '%'] in rows
-  assert ['EMA', '4', '98.70', '%', '0.0500'] in rows

@@ -8,28 +8,23 @@ import signal
 import jax
 import numpy as np
 import pytest
+from mean_colour import MeanColour, settings
 from PIL import Image
 from run_files import arrays, metric_lines
+from steps import loss_weights
+from tiny import STEPS, tiny_config
 
-from configs import digits
 from ctx_flax.data import pipeline
-from ctx_flax.training import evaluation, loop, parallel, run_folder
+from ctx_flax.tasks import run
+from ctx_flax.training import loop, parallel, run_folder, running
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.halt import Halt
+from ctx_flax.training.step_metrics import fetch_metrics
 
-STEPS = 6
+pytestmark = pytest.mark.usefixtures('mean_colour_task')
 
-
-def tiny_config():
-  """Six steps of a network that compiles fast, with everything random that there is."""
-  config = digits.get_config()
-  config.model.update(depths=(1, 1, 1, 1), dims=(16, 32, 48, 64), embed_dim=32, drop_path_rate=0.2)
-  config.optimizer.warmup_epochs = 0.0
-  config.train.update(
-    batch_size=16, steps=STEPS, ema_decay=0.5, log_every=1, eval_every=0, checkpoint_every=2
-  )
-  config.eval.batch_size = 120
-  return config
+WEIGHTS = loss_weights(0.15)
+COLOUR = MeanColour()  # for what does not depend on what is learned
 
 
 @pytest.fixture
@@ -41,7 +36,7 @@ def config():
 def whole(tmp_path_factory):
   """The folder and the results of an uninterrupted run."""
   workdir = tmp_path_factory.mktemp('whole') / 'run'
-  return workdir, loop.train(tiny_config(), workdir)
+  return workdir, run.train(tiny_config(), workdir)
 
 
 def steps_of(workdir):
@@ -77,8 +72,7 @@ def test_a_run_leaves_its_config_metrics_and_checkpoints(whole, config):
   assert list((workdir / 'events').iterdir())
 
 
-@pytest.mark.parametrize('end', ['signal', 'crash'])
-def test_interrupted_and_resumed_is_uninterrupted(whole, config, tmp_path, monkeypatch, end):
+def test_interrupted_and_resumed_is_uninterrupted(whole, config, tmp_path, monkeypatch):
   """SIGTERM saves where it is (step 3, of no interval); a crash in step 6 goes back to the save of step 4.
 
   The rest may be done with other threads and worker processes.
@@ -86,21 +80,21 @@ def test_interrupted_and_resumed_is_uninterrupted(whole, config, tmp_path, monke
   config.data.update(prefetch=0, threads=0)
   before = signal.getsignal(signal.SIGTERM)
   with monkeypatch.context() as patch:
-    if end == 'signal':
-      on_batch(patch, 3, lambda _: signal.raise_signal(signal.SIGTERM))
-      with pytest.raises(Halt, match=r'stopped by SIGTERM at step 3, saved in .*same command') as stopped:
-        loop.train(config, tmp_path)
-      assert stopped.value.status == 128 + signal.SIGTERM
-      assert steps_of(tmp_path) == [2, 3]
-    else:
-      on_batch(patch, 6, lambda _: 1 / 0)
-      with pytest.raises(ZeroDivisionError):
-        loop.train(config, tmp_path)
-      assert steps_of(tmp_path) == [2, 4]
+    on_batch(patch, 3, lambda _: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Halt, match=r'stopped by SIGTERM at step 3, saved in .*same command') as stopped:
+      run.train(config, tmp_path)
+  assert stopped.value.status == 128 + signal.SIGTERM
+  assert steps_of(tmp_path) == [2, 3]
+  assert signal.getsignal(signal.SIGTERM) is before
+  with monkeypatch.context() as patch:
+    on_batch(patch, 6, lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      run.train(config, tmp_path)
+  assert steps_of(tmp_path) == [3, 4]
   assert signal.getsignal(signal.SIGTERM) is before
 
-  config.data.update(prefetch=2, threads=1, workers=int(end == 'signal'))
-  results = loop.train(config, tmp_path)
+  config.data.update(prefetch=2, threads=1, workers=1)
+  results = run.train(config, tmp_path)
   workdir, expected_results = whole
   assert results == expected_results
   expected, resumed = arrays(workdir, STEPS), arrays(tmp_path, STEPS)
@@ -114,7 +108,7 @@ def test_a_finished_run_started_again_only_evaluates(whole, config, capsys):
   workdir, results = whole
   before = {path: data for path, data in contents(workdir).items() if 'events' not in path.parts}
   config.train.log_every = 3  # what is logged may differ
-  assert loop.train(config, workdir) == results
+  assert run.train(config, workdir) == results
   after = contents(workdir)
   config_file = workdir / 'config.json'
   assert all(after[path] == data for path, data in before.items() if path != config_file)
@@ -131,7 +125,7 @@ def test_another_config_in_the_folder_is_refused(whole, config):
   config.model.class_counts = (9, 8, 7)
   config.data.threads = 0
   with pytest.raises(Halt) as refused:
-    loop.train(config, workdir)
+    run.train(config, workdir)
   message = str(refused.value)
   assert 'optimizer.learning_rate is 0.002 there and 0.5 here' in message
   assert 'model.class_counts is [8, 6, 4] there and [9, 8, 7] here' in message
@@ -145,22 +139,19 @@ def test_checkpoints_of_an_unknown_config_are_refused(config, tmp_path):
     run_folder.check(tmp_path, config)
 
 
-def test_loss_that_is_not_finite_names_the_step(config, tmp_path, monkeypatch):
-  config.train.log_every = 6
-
+def test_loss_that_is_not_finite_names_the_step(tmp_path, monkeypatch):
   def spoil(batch):
     return batch | {'image': batch['image'] * np.nan}
 
-  config.train.checkpoint_every = 3
   on_batch(monkeypatch, 5, spoil)
   with pytest.raises(Halt, match='the loss of step 5 is not finite') as stopped:
-    loop.train(config, tmp_path)
+    loop.train(settings(log_every=6, eval_every=0, checkpoint_every=3), tmp_path, COLOUR)
   assert stopped.value.status == 1
   assert steps_of(tmp_path) == [3]
   assert all(np.isfinite(leaf).all() for leaf in arrays(tmp_path, 3).values())
 
 
-def test_a_state_that_is_not_finite_is_not_saved(config, tmp_path, monkeypatch):
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path, monkeypatch):
   """The loss of a step is that before its update: a bad gradient shows in the weights first."""
   original = parallel.pmap_train_step
 
@@ -174,18 +165,15 @@ def test_a_state_that_is_not_finite_is_not_saved(config, tmp_path, monkeypatch):
     return run
 
   monkeypatch.setattr(parallel, 'pmap_train_step', spoiling)
-  config.train.checkpoint_every = 1
   with pytest.raises(Halt, match=r"after step 1 .*\['params'\].* is not finite and was not saved"):
-    loop.train(config, tmp_path)
+    loop.train(settings(eval_every=0, checkpoint_every=1), tmp_path, COLOUR)
   assert steps_of(tmp_path) == []
 
 
-def test_a_step_that_is_not_finite_can_be_skipped(config, tmp_path, monkeypatch, capsys):
-  config.model.name = 'convnext_mini'
-  config.train.on_nan = 'skip'
+def test_a_step_that_is_not_finite_can_be_skipped(tmp_path, monkeypatch, capsys):
   with monkeypatch.context() as patch:
     on_batch(patch, 5, lambda batch: batch | {'image': batch['image'] * np.nan})
-    loop.train(config, tmp_path / 'one')
+    loop.train(settings(eval_every=0, on_nan='skip'), tmp_path / 'one', COLOUR)
   assert [line['train/skipped'] for line in metric_lines(tmp_path / 'one')] == [0, 0, 0, 0, 1, 0]
   assert '1 skipped' in capsys.readouterr().out
   checkpoint = arrays(tmp_path / 'one', STEPS)
@@ -199,30 +187,29 @@ def test_many_skipped_steps_in_a_row_stop_the_run():
   def step(skipped):
     return {'loss4': (2.0 * (1 - skipped), 1.0 - skipped), 'skipped': (skipped, 1.0)}
 
-  values, in_a_row = loop.fetch_metrics([step(0.0), step(1.0), step(1.0)], 10, 0.15)
+  values, in_a_row = fetch_metrics([step(0.0), step(1.0), step(1.0)], 10, WEIGHTS)
   assert (values['skipped'], in_a_row) == (2, 2)
-  values, in_a_row = loop.fetch_metrics([step(1.0)] * 47, 57, 0.15, in_a_row)
+  values, in_a_row = fetch_metrics([step(1.0)] * 47, 57, WEIGHTS, in_a_row)
   assert (values['skipped'], in_a_row) == (47, 49)
-  assert loop.fetch_metrics([step(0.0)], 58, 0.15, in_a_row)[1] == 0
+  assert fetch_metrics([step(0.0)], 58, WEIGHTS, in_a_row)[1] == 0
   with pytest.raises(Halt, match='every step from 9 to 58 was skipped') as stopped:
-    loop.fetch_metrics([step(1.0)], 58, 0.15, in_a_row)
+    fetch_metrics([step(1.0)], 58, WEIGHTS, in_a_row)
   assert stopped.value.status == 1
 
 
-def test_what_cannot_be_written_names_the_step(config, tmp_path, monkeypatch):
-  config.model.name = 'convnext_mini'
-  original = loop.MetricLog.write
+def test_what_cannot_be_written_names_the_step(tmp_path, monkeypatch):
+  original = running.MetricLog.write
 
   def write(self, step, line):
     if step == 3:
       raise OSError(errno.ENOSPC, 'No space left on device')
     original(self, step, line)
 
-  monkeypatch.setattr(loop.MetricLog, 'write', write)
+  monkeypatch.setattr(running.MetricLog, 'write', write)
   with pytest.raises(
     Halt, match=r'failed at step 3: .*No space left on device; its last complete'
   ) as stopped:
-    loop.train(config, tmp_path)
+    loop.train(settings(eval_every=0), tmp_path, COLOUR)
   assert stopped.value.status == 1 and steps_of(tmp_path) == [2]
 
 
@@ -236,7 +223,7 @@ def test_what_cannot_be_written_names_the_step(config, tmp_path, monkeypatch):
 def test_what_the_step_refuses_leaves_no_folder(config, tmp_path, fields, message):
   config.update_from_flattened_dict(fields)
   with pytest.raises(Halt, match=message) as refused:
-    loop.train(config, tmp_path / 'run')
+    run.train(config, tmp_path / 'run')
   assert refused.value.status == 2 and not (tmp_path / 'run').exists()
 
 
@@ -244,13 +231,13 @@ def test_an_unreadable_image_can_be_an_error(config, jpeg_folder, tmp_path):
   config.model.update(name='convnext_mini', num_classes=0, dims=(8, 8, 8, 8))
   config.data.update(name='image_folder', path=str(jpeg_folder), on_bad_image='error')
   with pytest.raises(Halt, match=r'train/class05/005\.jpg cannot be read: .*skip goes on without it') as told:
-    loop.train(config, tmp_path)
+    run.train(config, tmp_path)
   assert told.value.status == 2
   config.data.on_bad_image = 'skip'
-  loop.train(config, tmp_path / 'other')
+  run.train(config, tmp_path / 'other')
   config.data.on_bad_image = 'error'
   with pytest.raises(Halt, match=r'validation/class05/005\.jpg cannot be read'):
-    evaluation.evaluate(config, tmp_path / 'other')
+    run.evaluate(config, tmp_path / 'other')
 
 
 def test_the_first_batch_is_drawn(whole):
@@ -262,49 +249,42 @@ def test_the_first_batch_is_drawn(whole):
 def test_the_best_checkpoint_stays_beside_the_newest(config, tmp_path):
   config.model.name = 'convnext_mini'
   config.train.update(steps=4, eval_every=1, checkpoint_every=0, keep_checkpoints=1)
-  loop.train(config, tmp_path)
+  run.train(config, tmp_path)
   accuracy = [line['test/EMA/accuracy'] for line in metric_lines(tmp_path)]
   best = accuracy.index(max(accuracy)) + 1
-  with Checkpoints(tmp_path / 'checkpoints', read_only=True) as checkpoints:
+  with Checkpoints(tmp_path / 'checkpoints', read_only=True, metric='accuracy') as checkpoints:
     assert checkpoints.best()[1] == pytest.approx(max(accuracy))
     assert set(checkpoints.steps()) == {checkpoints.best()[0], 4} and checkpoints.best()[0] >= best
   config.eval.update(checkpoint='best', weights='EMA')
-  results = evaluation.evaluate(config, tmp_path)
+  results = run.evaluate(config, tmp_path)
   assert results.keys() == {'EMA'} and results['EMA']['accuracy'] == pytest.approx(max(accuracy))
 
 
-def test_checkpoints_by_time(config, tmp_path):
-  config.train.update(checkpoint_every=0, keep_checkpoints=10, keep_best=False, checkpoint_minutes=1e-9)
-  loop.train(config, tmp_path)
+def test_checkpoints_by_time(tmp_path):
+  by_time = {'checkpoint_every': 0, 'keep_checkpoints': 10, 'keep_best': False, 'checkpoint_minutes': 1e-9}
+  loop.train(settings(eval_every=0, **by_time), tmp_path, COLOUR)
   assert steps_of(tmp_path) == [1, 2, 3, 4, 5, 6]
 
 
-def test_metrics_are_fetched_only_when_they_are_logged(config, tmp_path, monkeypatch):
+def test_metrics_are_fetched_only_when_they_are_logged(tmp_path, monkeypatch):
+  """And a line holds all steps since the line before."""
   fetched = []
-  original = loop.fetch_metrics
+  original = running.fetch_metrics
+  loop.train(settings(eval_every=0, checkpoint_every=0), tmp_path / 'every', COLOUR)
   monkeypatch.setattr(
-    loop, 'fetch_metrics', lambda pending, *a: fetched.append(len(pending)) or original(pending, *a)
+    running, 'fetch_metrics', lambda pending, *a: fetched.append(len(pending)) or original(pending, *a)
   )
-  config.train.update(log_every=4, checkpoint_every=0)
-  loop.train(config, tmp_path)
+  loop.train(settings(log_every=4, eval_every=0, checkpoint_every=0), tmp_path / 'fourth', COLOUR)
   assert fetched == [4, 2]
-  lines = metric_lines(tmp_path)
-  assert [line['step'] for line in lines] == [4, 6]
-
-
-def test_lines_hold_all_steps_since_the_line_before(whole, config, tmp_path):
-  config.train.log_every = 3
-  config.train.checkpoint_every = 0
-  loop.train(config, tmp_path)
-  every, third = metric_lines(whole[0]), metric_lines(tmp_path)
-  for i in (0, 1):
-    mean = np.mean([line['train/accuracy4'] for line in every[3 * i : 3 * i + 3]])
-    np.testing.assert_allclose(third[i]['train/accuracy4'], mean, rtol=1e-6)
+  every, fourth = metric_lines(tmp_path / 'every'), metric_lines(tmp_path / 'fourth')
+  assert [line['step'] for line in fourth] == [4, 6]
+  for line, steps in zip(fourth, (every[:4], every[4:]), strict=True):
+    np.testing.assert_allclose(line['train/error'], np.mean([of['train/error'] for of in steps]), rtol=1e-6)
 
 
 def test_evaluate_gives_what_training_gave(whole, config, capsys):
   workdir, results = whole
-  assert evaluation.evaluate(config, workdir) == results
+  assert run.evaluate(config, workdir) == results
   written = capsys.readouterr().out
   for weights in ('raw', 'EMA'):
     assert f'{100 * results[weights]["accuracy4"]:.2f} %' in written
@@ -316,7 +296,7 @@ def test_evaluation_counts_every_image_once(whole, config):
   workdir, results = whole
   config.eval.batch_size = 56
   config.optimizer.clip_norm = 1.0
-  other = evaluation.evaluate(config, workdir)
+  other = run.evaluate(config, workdir)
   for weights in results:
     assert other[weights].keys() == results[weights].keys()
     for name, value in results[weights].items():
@@ -330,19 +310,19 @@ def test_a_checkpoint_that_does_not_fit_is_refused(whole, config, tmp_path):
   config.model.embed_dim = 16
   before = contents(whole[0])
   with pytest.raises(Halt, match=r'checkpoint that does not fit: .*\(10, 32\) float32 instead of') as refused:
-    evaluation.evaluate(config, whole[0])
+    run.evaluate(config, whole[0])
   assert refused.value.status == 2
   assert contents(whole[0]) == before
   with pytest.raises(Halt, match='no checkpoint'):
-    evaluation.evaluate(config, tmp_path)
+    run.evaluate(config, tmp_path)
 
 
 def test_without_averaging_there_are_raw_weights_only(config, tmp_path):
   config.model.name = 'convnext_mini'
   config.train.update(steps=1, ema_decay=0.0)
-  results = loop.train(config, tmp_path)
+  results = run.train(config, tmp_path)
   assert results.keys() == {'raw'} and 'accuracy4' in results['raw'] and 'accuracy1' not in results['raw']
-  assert evaluation.evaluate(config, tmp_path) == results
+  assert run.evaluate(config, tmp_path) == results
 
 
 def test_batchnorm_models_train_too(config, tmp_path):
@@ -350,7 +330,7 @@ def test_batchnorm_models_train_too(config, tmp_path):
   config.model.drop_path_rate = 0.0
   config.model.update(dims=(8, 8, 8, 8))
   config.train.steps = 1
-  loop.train(config, tmp_path)
+  run.train(config, tmp_path)
   names = arrays(tmp_path, 1)
   assert any("['batch_stats']" in name and 'ema' not in name for name in names)
   assert any("['ema']['batch_stats']" in name for name in names)

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_losses as reference
+from steps import combine, deciding
 
-from ctx_flax.training import losses
+from ctx_flax.layers.contextualizer import SELECTIONS
+from ctx_flax.tasks.classification import losses
 
 ALPHA = 0.15
 
@@ -22,9 +24,13 @@ def random_out(rng, b, n, kept, nested=True):
   return out
 
 
+def stage_losses(out, labels, *, selection, **options):
+  return losses.stage_losses(deciding(out, selection), labels, **options)
+
+
 def total_loss(out, labels, alpha=ALPHA, **options):
-  parts = losses.stage_losses(out, labels, **options)
-  return losses.combine({s: p[0] for s, p in parts.items()}, {s: p[1] for s, p in parts.items()}, alpha)
+  parts = stage_losses(out, labels, **options)
+  return combine({s: p[0] for s, p in parts.items()}, {s: p[1] for s, p in parts.items()}, alpha)
 
 
 def golden_chain(values, group):
@@ -60,7 +66,7 @@ def test_losses_and_gradients_of_the_released_code(golden, inputs, results, sele
   out, columns = golden_chain(values, inputs)
   labels = jnp.asarray(values[f'{inputs}/in/target'])
   options = {'selection': selection, 'label_smoothing': smoothing}
-  parts = losses.stage_losses(out, labels, **options)
+  parts = stage_losses(out, labels, **options)
   # The released losses are already times alpha, and each holds 1e-6.
   for stage, (total, count) in parts.items():
     expected = values[f'{results}/stage_losses'][stage - 1] - 1e-6 * (ALPHA if stage < 4 else 1)
@@ -82,19 +88,19 @@ def test_golden_batch_that_lost_every_label(golden):
   chain['red_hard/in/logits1'] = values['red_hard_alldropped/in/logits1']
   out, _ = golden_chain(chain, 'red_hard')
   labels = jnp.asarray(values['red_hard/in/target'])
-  parts = losses.stage_losses(out, labels, selection='reduction', label_smoothing=0.1)
+  parts = stage_losses(out, labels, selection='reduction', label_smoothing=0.1)
   np.testing.assert_allclose(
     parts[1][0] / parts[1][1] * ALPHA, values['red_hard_alldropped/stage_losses'][0] - 1.5e-7, rtol=2e-6
   )
   assert [(float(total), float(count)) for total, count in list(parts.values())[1:]] == [(0, 0)] * 3
 
 
-@pytest.mark.parametrize('selection', losses.SELECTIONS)
+@pytest.mark.parametrize('selection', SELECTIONS)
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 def test_soft_targets_equal_the_reference(selection, smoothing):
   rng = np.random.default_rng(0)
   compute = jax.jit(
-    lambda out, labels, other, lam, weights: losses.stage_losses(
+    lambda out, labels, other, lam, weights: stage_losses(
       out,
       labels,
       selection=selection,
@@ -130,7 +136,7 @@ def test_soft_targets_equal_the_reference(selection, smoothing):
   assert min(seen.values()) > 10, seen
 
 
-@pytest.mark.parametrize('selection', losses.SELECTIONS)
+@pytest.mark.parametrize('selection', SELECTIONS)
 def test_gradients_are_probabilities_minus_targets(selection):
   rng = np.random.default_rng(7)
   b, n = 16, 12
@@ -162,7 +168,7 @@ def test_soft_targets_by_hand():
   out['scores4'] = out['scores4'].at[:, 0].set(jnp.log(3.0))
   high, low = -np.log(0.75), -np.log(0.25)
   got = jax.jit(
-    lambda labels, other, lam: losses.stage_losses(
+    lambda labels, other, lam: stage_losses(
       out, labels, selection='reduction', label_smoothing=0.2, other_labels=other, lam=lam
     )[4]
   )
@@ -196,7 +202,7 @@ def test_lost_labels_give_zero_and_no_nan():
 
   scores = {key: value for key, value in out.items() if key.startswith('scores')}
   value, gradients = jax.value_and_grad(loss)(scores)
-  first, count = losses.stage_losses(out, jnp.full(8, 3), selection='reduction', label_smoothing=0.1)[1]
+  first, count = stage_losses(out, jnp.full(8, 3), selection='reduction', label_smoothing=0.1)[1]
   assert count == 8
   np.testing.assert_allclose(value, 0.15 * first / 8, rtol=1e-6)
   assert np.abs(gradients['scores1']).max() > 0
@@ -231,11 +237,11 @@ def test_dead_classes_get_no_gradient():
 def test_filling_rows_do_not_count_even_when_not_finite():
   out = random_out(np.random.default_rng(3), 8, 12, (8, 6, 5))
   labels = jnp.arange(8)
-  short = losses.stage_losses({k: v[:5] for k, v in out.items()}, labels[:5], selection='reduction')
+  short = stage_losses({k: v[:5] for k, v in out.items()}, labels[:5], selection='reduction')
   for stage in (1, 2, 3, 4):
     out[f'scores{stage}'] = out[f'scores{stage}'].at[5:].set(jnp.nan)
   weights = jnp.array([1.0] * 5 + [0.0] * 3)
-  padded = losses.stage_losses(out, labels, selection='reduction', weights=weights)
+  padded = stage_losses(out, labels, selection='reduction', weights=weights)
   for stage in (1, 2, 3, 4):
     np.testing.assert_allclose(padded[stage], short[stage], rtol=1e-6)
 
@@ -244,8 +250,8 @@ def test_float32_whatever_the_scores():
   out = random_out(np.random.default_rng(4), 8, 12, (8, 6, 5))
   half = {k: v.astype(jnp.bfloat16) if k.startswith('scores') else v for k, v in out.items()}
   wide = {k: v.astype(jnp.float32) if k.startswith('scores') else v for k, v in half.items()}
-  got = losses.stage_losses(half, jnp.arange(8), selection='reduction')
-  expected = losses.stage_losses(wide, jnp.arange(8), selection='reduction')
+  got = stage_losses(half, jnp.arange(8), selection='reduction')
+  expected = stage_losses(wide, jnp.arange(8), selection='reduction')
   for stage in (1, 2, 3, 4):
     assert got[stage][0].dtype == got[stage][1].dtype == jnp.float32
     assert tuple(map(float, got[stage])) == tuple(map(float, expected[stage]))
@@ -255,8 +261,8 @@ def test_plain_models_have_one_stage():
   scores = jnp.asarray(np.random.default_rng(5).normal(size=(8, 12)), jnp.float32)
   out = {'scores4': scores, 'logits4': scores, 'considered4': jnp.ones((8, 12), bool)}
   expected = -jax.nn.log_softmax(scores)[jnp.arange(8), jnp.arange(8)].mean()
-  for selection in losses.SELECTIONS:
-    parts = losses.stage_losses(out, jnp.arange(8), selection=selection)
+  for selection in SELECTIONS:
+    parts = stage_losses(out, jnp.arange(8), selection=selection)
     assert list(parts) == [4]
     np.testing.assert_allclose(total_loss(out, jnp.arange(8), selection=selection), expected, rtol=1e-6)
 
@@ -264,16 +270,14 @@ def test_plain_models_have_one_stage():
 def test_combine_by_hand():
   sums = {1: 6.0, 2: 4.0, 3: 0.0, 4: 10.0}
   counts = {1: jnp.array(3.0), 2: jnp.array(2.0), 3: jnp.array(0.0), 4: jnp.array(4.0)}
-  np.testing.assert_allclose(losses.combine(sums, counts, 0.5), 0.5 * (2 + 2 + 0) + 2.5)
-  assert losses.combine({4: 6.0}, {4: jnp.array(3.0)}, 0.5) == 2
+  np.testing.assert_allclose(combine(sums, counts, 0.5), 0.5 * (2 + 2 + 0) + 2.5)
+  assert combine({4: 6.0}, {4: jnp.array(3.0)}, 0.5) == 2
 
 
 def test_bad_input_is_named():
   out = random_out(np.random.default_rng(6), 4, 12, (8, 6, 5))
   labels = jnp.arange(4)
-  with pytest.raises(ValueError, match=r"selection must be one of .* but is 'best'"):
-    losses.stage_losses(out, labels, selection='best')
   with pytest.raises(ValueError, match=r'label_smoothing must be .* but is 1\.5'):
-    losses.stage_losses(out, labels, selection='rerank', label_smoothing=1.5)
+    stage_losses(out, labels, selection='rerank', label_smoothing=1.5)
   with pytest.raises(ValueError, match='only lam is given'):
-    losses.stage_losses(out, labels, selection='rerank', lam=jnp.ones(4))
+    stage_losses(out, labels, selection='rerank', lam=jnp.ones(4))

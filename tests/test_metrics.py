@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_losses as reference
+from steps import deciding, summarise
 
-from ctx_flax.training import losses, metrics
+from ctx_flax.layers.contextualizer import SELECTIONS
+from ctx_flax.tasks.classification import losses, metrics
+from ctx_flax.training import terms
 
 
 def chain(rng, b, n, kept):
@@ -20,13 +23,13 @@ def chain(rng, b, n, kept):
   return out
 
 
-@pytest.mark.parametrize('selection', losses.SELECTIONS)
+@pytest.mark.parametrize('selection', SELECTIONS)
 def test_equal_to_the_reference(selection):
   rng = np.random.default_rng(0)
   out = chain(rng, 200, 12, (8, 6, 4))
   labels = rng.integers(0, 12, 200)
   weights = (rng.random(200) < 0.9).astype(np.float32)
-  got = metrics.stage_metrics(out, labels, selection, weights)
+  got = metrics.stage_metrics(deciding(out, selection), labels, weights)
   assert set(got) == {f'accuracy{s}' for s in (1, 2, 3, 4)} | {f'recall{s}' for s in (2, 3, 4)} | {
     'accuracy',
     'top5',
@@ -53,7 +56,7 @@ def test_accuracy_is_that_of_argmax():
   labels = jnp.zeros(200, int)
   for stage in (1, 2, 3, 4):
     logits = jnp.where(out[f'considered{stage}'], out[f'scores{stage}'], -jnp.inf)
-    got, _ = metrics.stage_metrics(out, labels, 'reduction', jnp.ones(200))[f'accuracy{stage}']
+    got, _ = metrics.stage_metrics(deciding(out, 'reduction'), labels, jnp.ones(200))[f'accuracy{stage}']
     assert got == (logits.argmax(-1) == 0).sum()
 
 
@@ -64,30 +67,30 @@ def test_dropped_labels_are_wrong_and_not_in_the_top_five():
     'scores4': jnp.array([[9.0, 1, 2, 3, 4, 5]]),
     'considered4': jnp.array([[False, False, False, True, True, True]]),
   }
-  dropped = metrics.stage_metrics(out, jnp.array([0]), 'reduction', jnp.ones(1))
+  dropped = metrics.stage_metrics(deciding(out, 'reduction'), jnp.array([0]), jnp.ones(1))
   assert [float(dropped[k][0]) for k in ('accuracy', 'top5', 'recall4')] == [0, 0, 0]
   assert [float(dropped[k][1]) for k in ('accuracy', 'top5', 'recall4')] == [1, 1, 1]
   # Under 'rerank' all classes are scored: right, although its embedding was not merged.
-  reranked = metrics.stage_metrics(out, jnp.array([0]), 'rerank', jnp.ones(1))
+  reranked = metrics.stage_metrics(deciding(out, 'rerank'), jnp.array([0]), jnp.ones(1))
   assert [float(reranked[k][0]) for k in ('accuracy', 'top5', 'recall4')] == [1, 1, 0]
 
 
 def test_top_five_of_four_classes_lacks_a_dropped_one():
   out = {'scores4': jnp.zeros((4, 4)), 'considered4': jnp.ones((4, 4), bool).at[:, 3].set(False)}
-  got = metrics.stage_metrics(out, jnp.arange(4), 'reduction', jnp.ones(4))
+  got = metrics.stage_metrics(deciding(out, 'reduction'), jnp.arange(4), jnp.ones(4))
   assert tuple(map(float, got['top5'])) == (3, 4)
 
 
 def test_scores_that_are_not_numbers_are_wrong():
   out = {'scores4': jnp.full((3, 6), jnp.nan), 'considered4': jnp.ones((3, 6), bool)}
-  got = metrics.stage_metrics(out, jnp.array([0, 1, 5]), 'rerank', jnp.ones(3))
+  got = metrics.stage_metrics(deciding(out, 'rerank'), jnp.array([0, 1, 5]), jnp.ones(3))
   assert float(got['accuracy'][0]) == 0
   assert float(got['top5'][0]) == 0
 
 
 def test_plain_models_have_no_recall():
   out = {'scores4': jnp.eye(4, 6), 'considered4': jnp.ones((4, 6), bool)}
-  got = metrics.stage_metrics(out, jnp.arange(4), 'rerank', jnp.ones(4))
+  got = metrics.stage_metrics(deciding(out, 'rerank'), jnp.arange(4), jnp.ones(4))
   assert set(got) == {'accuracy', 'accuracy4', 'top5'}
   assert tuple(map(float, got['accuracy'])) == (4, 4)
 
@@ -98,18 +101,18 @@ def test_sums_of_uneven_batches_are_exact():
   labels = rng.integers(0, 12, 30)
 
   def measure(rows):
-    part = {key: value[rows] for key, value in out.items()}
-    named = losses.stage_losses(part, labels[rows], selection='reduction')
+    part = deciding({key: value[rows] for key, value in out.items()}, 'reduction')
+    named = losses.stage_losses(part, labels[rows])
     return {f'loss{s}': v for s, v in named.items()} | metrics.stage_metrics(
-      part, labels[rows], 'reduction', np.ones(len(labels[rows]), np.float32)
+      part, labels[rows], np.ones(len(labels[rows]), np.float32)
     )
 
   total = {}
   for rows in (slice(0, 16), slice(16, 25), slice(25, 30)):
-    total = metrics.add(total, measure(rows))
-  whole = metrics.summarise(measure(slice(0, 30)), alpha=0.15)
-  assert whole.keys() == metrics.summarise(total, alpha=0.15).keys()
-  for name, value in metrics.summarise(total, alpha=0.15).items():
+    total = terms.add(total, measure(rows))
+  whole = summarise(measure(slice(0, 30)), alpha=0.15)
+  assert whole.keys() == summarise(total, alpha=0.15).keys()
+  for name, value in summarise(total, alpha=0.15).items():
     assert isinstance(value, float)
     np.testing.assert_allclose(value, whole[name], rtol=1e-6, err_msg=name)
 
@@ -122,5 +125,5 @@ def test_summarise_by_hand():
     'loss4': (10.0, 4.0),
     'accuracy': (3.0, 4.0),
   }
-  values = metrics.summarise(jax.tree.map(jnp.float32, sums), alpha=0.5)
+  values = summarise(jax.tree.map(jnp.float32, sums), alpha=0.5)
   assert values == {'loss1': 2, 'loss2': 2, 'loss3': 0, 'loss4': 2.5, 'accuracy': 0.75, 'loss': 4.5}

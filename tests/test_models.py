@@ -9,34 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import CONTEXTUAL_BLOCKS, PARAMETERS
 from torch_names import variable_from_torch
 
 from ctx_flax.layers import ConvNeXtBlock
 from ctx_flax.models import MODELS, create_model, used_keywords
 
-# 1000 classes; the big ones as published with the paper.
-PARAMETERS = {
-  'convnext_t': 28_589_128,
-  'convnext_s': 50_223_688,
-  'convnext_b': 88_591_464,
-  'convnext_mini': 1_294_728,
-  'ctx_convnext_t': 33_949_668,
-  'ctx_convnext_s': 59_611_494,
-  'ctx_convnext_b': 104_159_810,
-  'ctx_convnext_mini': 2_138_198,
-  'resnet50': 25_557_032,
-  'resnet_mini': 1_089_784,
-  'ctx_resnet50': 27_971_582,
-  'ctx_resnet_mini': 1_177_690,
-}
-CONTEXTUAL_BLOCKS = {
-  'ctx_convnext_t': '2.0 3.0 3.3 3.6 4.0',
-  'ctx_convnext_s': '2.0 3.0 3.3 3.6 3.9 3.12 3.15 3.18 3.21 3.24 4.0',
-  'ctx_convnext_b': '2.0 3.0 3.3 3.6 3.9 3.12 3.15 3.18 3.21 3.24 4.0',
-  'ctx_convnext_mini': '2.0 3.0 4.0',
-  'ctx_resnet50': '2.0 2.2 3.0 3.2 3.4 4.0 4.2',
-  'ctx_resnet_mini': '2.0 3.0 4.0',
-}
 MINI = [name for name in MODELS if name.endswith('mini')]
 
 

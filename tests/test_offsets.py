@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from run_files import make_run
-from test_loop import tiny_config
+from tiny import tiny_config
 
 from ctx_flax.analysis import figures, offsets
 from ctx_flax.analysis.sampling_points import mean_offsets, position_of, sample, sampling_of

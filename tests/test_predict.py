@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from run_files import make_run
-from test_loop import tiny_config
+from steps import deciding
+from tiny import tiny_config
 
 from ctx_flax import files
 from ctx_flax.analysis import predict
@@ -24,16 +25,16 @@ from ctx_flax.training.halt import Halt
 NAMES = ('ant', 'bee', 'cat', 'dog')
 
 
-def hand_made():
+def hand_made(selection):
   """One image: stage 2 loses the ant, stage 3 the bee; the best score of all at stage 4 is the ant's."""
   scores = {1: [0, 3, 2, 1], 2: [5, 1, 3, 2], 3: [9, 0, 1, 2], 4: [9, 8, 2, 1]}
   considered = {1: [1, 1, 1, 1], 2: [0, 1, 1, 1], 3: [0, 0, 1, 1], 4: [0, 0, 1, 1]}
   out = {f'scores{s}': jnp.array([v], jnp.float32) for s, v in scores.items()}
-  return out | {f'considered{s}': jnp.array([v], bool) for s, v in considered.items()}
+  return deciding(out | {f'considered{s}': jnp.array([v], bool) for s, v in considered.items()}, selection)
 
 
 def test_funnel():
-  values = {name: np.asarray(v)[0].tolist() for name, v in funnel(hand_made(), 'reduction', top=3).items()}
+  values = {name: np.asarray(v)[0].tolist() for name, v in funnel(hand_made('reduction'), top=3).items()}
   said = predict.describe('x.png', values, NAMES)
   assert [[c['class'] for c in step['classes']] for step in said['funnel']] == [
     ['bee', 'cat', 'dog'],
@@ -51,7 +52,7 @@ def test_funnel():
 
 
 def test_funnel_that_reranks():
-  values = {name: np.asarray(v)[0].tolist() for name, v in funnel(hand_made(), 'rerank', top=2).items()}
+  values = {name: np.asarray(v)[0].tolist() for name, v in funnel(hand_made('rerank'), top=2).items()}
   said = predict.describe('x.png', values, NAMES)
   assert [c['class'] for c in said['classes']] == ['ant', 'bee']
   assert [step['answer_place'] for step in said['funnel']] == [4, 1, 1, 1]

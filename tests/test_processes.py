@@ -5,9 +5,8 @@ import signal
 import socket
 
 import numpy as np
-from program import read_until, start
+from program import RESNET_TINY, TINY, read_until, start
 from run_files import arrays, metric_lines
-from test_recipes import RESNET_TINY, TINY
 
 # A large eps keeps Adam's first steps from being the sign of gradients that are rounding alone.
 STEPS = 8

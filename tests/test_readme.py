@@ -6,7 +6,7 @@ import runpy
 
 import jax
 import jax.numpy as jnp
-from test_models import CONTEXTUAL_BLOCKS, PARAMETERS
+from networks import CONTEXTUAL_BLOCKS, PARAMETERS
 
 from ctx_flax.models import create_model
 

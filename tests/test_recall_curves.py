@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from run_files import make_run
-from test_loop import tiny_config
+from tiny import tiny_config
 
 from ctx_flax.analysis import recall_curves
 from ctx_flax.analysis.all_images import over_images

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from program import run
-from test_models import PARAMETERS
+from networks import PARAMETERS
+from program import CONVNEXT_TINY, RESNET_TINY, TINY, run
+from steps import make_train_step
+from tiny import build_model, initial_state
 
 from configs import convnext_b, convnext_s, convnext_t, resnet50
-from ctx_flax.training import optimizer, setup
-from ctx_flax.training import step as steps
+from ctx_flax.training import optimizer
+from ctx_flax.training.parallel import AXIS
 
 RECIPES = {'convnext_t': convnext_t, 'convnext_s': convnext_s, 'convnext_b': convnext_b, 'resnet50': resnet50}
 IMAGES = 1_281_167  # of ImageNet's training set
@@ -29,10 +31,10 @@ FULL_SIZE = [(name, variant) for name in ('convnext_t', 'resnet50') for variant 
 def test_the_full_size_step_fits_together(name, variant):
   """The step on eight devices keeps the shapes of the state, and its metrics are those of the stages."""
   config = RECIPES[name].get_config(variant)
-  model = setup.build_model(config, Thousand)
+  model = build_model(config, Thousand)
   rate = optimizer.learning_rate_schedule(config, IMAGES / config.train.batch_size)
   tx = optimizer.make_optimizer(config, rate)
-  state = jax.eval_shape(lambda: setup.initial_state(config, model, tx))
+  state = jax.eval_shape(lambda: initial_state(config, model, tx))
   assert sum(x.size for x in jax.tree.leaves(state.params)) == PARAMETERS[name if variant else f'ctx_{name}']
   rows = config.train.batch_size // 8
   batch = {
@@ -42,8 +44,8 @@ def test_the_full_size_step_fits_together(name, variant):
   }
   if config.data.mixup:
     batch |= {'other_label': batch['label'], 'lam': batch['weight']}
-  step = steps.make_train_step(model, tx, config)
-  step = jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name=steps.AXIS)
+  step = make_train_step(model, tx, config)
+  step = jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name=AXIS)
   new, metrics = jax.eval_shape(step, state, batch)
   assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
   stages = (4,) if variant else (1, 2, 3, 4)
@@ -134,32 +136,6 @@ def test_the_rate_follows_the_batch():
     1e-7 + 0.5 * (peak - 1e-7) * (1 + np.cos(np.pi * 20 / 300)), rel=1e-5
   )
   assert float(rate(30_000)) == pytest.approx(1e-7)
-
-
-TINY = (
-  '--config.model.depths=(1,1,1,1)',
-  '--config.model.embed_dim=32',
-  '--config.train.batch_size=16',
-  '--config.train.steps=4',
-  '--config.train.log_every=1',
-  '--config.train.eval_every=2',
-  '--config.train.checkpoint_every=2',
-  '--config.eval.batch_size=16',
-  '--config.optimizer.warmup_epochs=0.5',
-  '--config.data.image_size=64',
-  '--config.data.workers=1',
-)
-CONVNEXT_TINY = (
-  '--config.model.dims=(16,32,48,64)',
-  '--config.model.remat=True',
-  '--config.train.accumulation=2',
-  '--config.train.class_counts_warmup=0.5',
-  '--config.train.on_nan=skip',
-  '--config.train.deterministic=True',
-  '--config.optimizer.clip_norm=1.0',
-  "--config.optimizer.groups=(('contextualizer/.*', 1.0, 1.0), ('(?!contextualizer/).*', 0.5, 2.0))",
-)
-RESNET_TINY = ('--config.model.dims=(8,8,8,8)',)
 
 
 @pytest.mark.parametrize('name, own', [('convnext_t', CONVNEXT_TINY), ('resnet50', RESNET_TINY)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from run_files import make_run
-from test_loop import tiny_config
+from tiny import tiny_config
 
 from ctx_flax.analysis import page
 from ctx_flax.analysis.report import report

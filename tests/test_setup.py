@@ -7,7 +7,8 @@ import jax
 import pytest
 
 from configs import digits
-from ctx_flax.training import halt, loop, setup
+from ctx_flax.tasks import run
+from ctx_flax.training import halt, setup
 
 
 @pytest.fixture
@@ -38,16 +39,16 @@ def config():
 )
 def test_wrong_input_is_one_line_and_makes_nothing(config, tmp_path, field, value, message):
   config.update_from_flattened_dict({field: value})
-  with pytest.raises(loop.Halt, match=message) as refused:
-    loop.train(config, tmp_path / 'run')
+  with pytest.raises(halt.Halt, match=message) as refused:
+    run.train(config, tmp_path / 'run')
   assert refused.value.status == 2 and '\n' not in str(refused.value)
   assert not (tmp_path / 'run').exists()
 
 
 def test_a_field_that_the_family_lacks_is_refused(config, tmp_path):
   config.model.update(name='ctx_resnet_mini', drop_path_rate=0.2)
-  with pytest.raises(loop.Halt, match="ctx_resnet_mini takes no 'drop_path_rate'"):
-    loop.train(config, tmp_path / 'run')
+  with pytest.raises(halt.Halt, match="ctx_resnet_mini takes no 'drop_path_rate'"):
+    run.train(config, tmp_path / 'run')
 
 
 def test_bugs_are_not_taken_for_wrong_input():

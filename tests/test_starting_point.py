@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-import types
 
 import flax.traverse_util
 import jax
@@ -13,16 +12,20 @@ import optax
 import pytest
 import safetensors.numpy
 from run_files import arrays, make_run
-from test_loop import tiny_config
+from steps import create_state, make_train_step
+from tiny import initial_state, model_and_optimizer, tiny_config
 
 from configs import digits, finetune
 from ctx_flax.data import sources
 from ctx_flax.models import create_model
 from ctx_flax.models.weights import flatten, save_weights
+from ctx_flax.tasks import run
+from ctx_flax.tasks.classification.class_counts import with_class_counts
+from ctx_flax.tasks.classification.task import TASK
 from ctx_flax.torch_weights import to_torch
-from ctx_flax.training import check, loop, optimizer, setup, starting_point
-from ctx_flax.training import step as steps
+from ctx_flax.training import optimizer, restore, starting_point
 from ctx_flax.training.halt import Halt
+from ctx_flax.training.parallel import AXIS
 
 EMBEDDING = 'params/contextualizer/class_embedding'
 
@@ -46,7 +49,7 @@ def source(tmp_path_factory):
 def variables_of(workdir, kind='ema'):
   """{'params/...': array} of the newest checkpoint."""
   if kind == 'ema':
-    return starting_point.read_weights(workdir).arrays
+    return restore.read_weights(workdir).arrays
   prefix = "['variables']['params']"
   found = arrays(workdir)
   return {
@@ -54,6 +57,10 @@ def variables_of(workdir, kind='ema'):
     for name, value in found.items()
     if name.startswith(prefix)
   }
+
+
+def start_from(config, model, state):
+  return starting_point.start_from(config, TASK, model, restore.read_weights(config.init.weights), state)
 
 
 def recipe(jpeg_folder):
@@ -73,13 +80,13 @@ def test_finetuning_new_classes_on_a_frozen_network(source, jpeg_folder, tmp_pat
   shutil.copytree(source, moved)
   config = recipe(jpeg_folder)
   config.init.update(weights=str(moved), freeze=('(?!contextualizer/class_embedding).*',))
-  results = loop.train(config, tmp_path / 'run')
+  results = run.train(config, tmp_path / 'run')
   assert results['raw'].keys() >= {'accuracy', 'top5'}
   expected, found = variables_of(source), variables_of(tmp_path / 'run', 'raw')
   assert found.keys() == expected.keys()
   assert [name for name, value in expected.items() if not np.array_equal(found[name], value)] == [EMBEDDING]
   assert expected[EMBEDDING].shape == (10, 32) and found[EMBEDDING].shape == (12, 32)
-  start = setup.initial_state(config, *model_and_optimizer(config, 12)).params['contextualizer']
+  start = initial_state(config, *model_and_optimizer(config, 12)).params['contextualizer']
   assert 0 < np.abs(found[EMBEDDING] - start['class_embedding']).max() < 0.01  # two steps away
   taken = f'started from {moved}: {len(expected) - 1} of {len(expected)} arrays, anew contextualizer\n'
   assert taken in capsys.readouterr().out
@@ -88,7 +95,7 @@ def test_finetuning_new_classes_on_a_frozen_network(source, jpeg_folder, tmp_pat
 
   shutil.rmtree(moved)
   shutil.rmtree(tmp_path / 'run' / 'checkpoints' / '2')
-  loop.train(config, tmp_path / 'run')
+  run.train(config, tmp_path / 'run')
   assert 'resumed at step 1' in capsys.readouterr().out
   again = variables_of(tmp_path / 'run', 'raw')
   for name, value in found.items():
@@ -99,30 +106,20 @@ def test_finetuning_needs_a_folder_of_images_and_no_more(jpeg_folder, tmp_path):
   """Its classes lie in the folder itself; a fifth of each is held out."""
   config = recipe(jpeg_folder)
   assert config.init.weights == '' and config.init.reset_classes and config.init.pretrained_rate == 0.1
-  found = check.check(config, tmp_path / 'run')
+  found = run.check(config, tmp_path / 'run')
   assert found['batch']['label'].max() < 12
   train, test = (sources.open_source(config.data, split) for split in ('train', 'test'))
   assert train.num_classes == 12 and (len(train), len(test)) == (36, 12)
 
 
-def model_and_optimizer(config, classes=10):
-  source = types.SimpleNamespace(num_classes=classes)
-  return setup.build_model(config, source), optimizer.make_optimizer(config, 1e-3)
-
-
 def test_class_counts_are_scaled_to_the_new_label_set(source, tmp_path):
   config = settings(weights=str(source))
-  scaled = lambda classes: (
-    starting_point.with_class_counts(config, tmp_path / 'new', classes).model.class_counts
-  )
+  scaled = lambda classes: with_class_counts(config, tmp_path / 'new', classes).model.class_counts
   assert scaled(20) == (16, 12, 8) and scaled(10) == (8, 6, 4)
   assert scaled(6) == (5, 5, 4)  # not fewer than five, which top-5 needs, or than there were
   config.model.class_counts = (9, 8, 7)
   assert scaled(20) == (9, 8, 7)  # told, and so not scaled
-  assert (
-    settings().model.class_counts
-    == starting_point.with_class_counts(settings(), tmp_path, 20).model.class_counts
-  )
+  assert settings().model.class_counts == with_class_counts(settings(), tmp_path, 20).model.class_counts
 
 
 def test_factors_on_the_rate():
@@ -133,7 +130,7 @@ def test_factors_on_the_rate():
     freeze=('stem_.*',),
     pretrained_rate=0.1,
   )
-  factor = starting_point.rate_factor(config)
+  factor = starting_point.rate_factor(config, TASK.fresh(config))
   expected = {
     'stem_conv/kernel': 0.0,
     'stage1_block0/dwconv/kernel': 0.1,
@@ -151,19 +148,17 @@ def test_factors_on_the_rate():
   np.testing.assert_array_equal(updates['stem_conv']['kernel'], 0)
   np.testing.assert_allclose(updates['norm']['scale'], -0.5 * 0.1, rtol=1e-4)
   config.init.weights = ''
-  assert starting_point.rate_factor(config)('norm/scale') == 1.0
+  assert starting_point.rate_factor(config, TASK.fresh(config))('norm/scale') == 1.0
 
 
 def test_files_of_both_kinds(source, tmp_path):
   """Ours, and PyTorch's of the plain network for a contextual one."""
   config = settings()
   model, tx = model_and_optimizer(config)
-  state = setup.initial_state(config, model, tx)
+  state = initial_state(config, model, tx)
   ours = str(tmp_path / 'ours.safetensors')
-  save_weights(
-    ours, starting_point.start_from(settings(weights=str(source)), model, state)[0].variables, model={}
-  )
-  started, _ = starting_point.start_from(settings(weights=ours), model, state)
+  save_weights(ours, start_from(settings(weights=str(source)), model, state)[0].variables, model={})
+  started, _ = start_from(settings(weights=ours), model, state)
   for name, value in variables_of(source).items():
     np.testing.assert_array_equal(flatten(started.variables)[name], value, err_msg=name)
     np.testing.assert_array_equal(flatten(started.ema)[name], value, err_msg=name)
@@ -174,7 +169,7 @@ def test_files_of_both_kinds(source, tmp_path):
   torch = {name: np.asarray(v, order='C') for name, v in to_torch(variables, plain, 'facebook').items()}
   safetensors.numpy.save_file(torch, theirs)
   config = settings(weights=theirs, allow_missing=('contextual', 'head'))
-  started, taken = starting_point.start_from(config, model, state)
+  started, taken = start_from(config, model, state)
   assert ', anew contextualizer, stage2_block0, stage3_block0, stage4_block0' in taken
   found, before = flatten(started.variables), flatten(state.variables)
   np.testing.assert_array_equal(
@@ -199,35 +194,35 @@ def test_files_of_both_kinds(source, tmp_path):
 def test_mistakes_stop_a_run_before_it_starts(init, message, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(Halt, match=message) as halt:
-    loop.train(settings(**init), tmp_path / 'run')
+    run.train(settings(**init), tmp_path / 'run')
   assert halt.value.status == 2 and not (tmp_path / 'run' / 'config.json').exists()
 
 
 def test_weights_that_do_not_fit_are_told_by_check_too(source, tmp_path):
   config = settings(weights=str(source))
   config.model.dims = (16, 32, 48, 72)
-  for mode in (check.check, loop.train):
+  for mode in (run.check, run.train):
     with pytest.raises(Halt, match='do not fit the network: of another shape') as halt:
       mode(config, tmp_path / 'run')
     assert halt.value.status == 2
   config = settings(weights=str(source))
   config.model.mask_gain = 2.0
   with pytest.raises(Halt, match=r'set --config\.model\.mask_gain=1\.0'):
-    loop.train(config, tmp_path / 'run')
+    run.train(config, tmp_path / 'run')
   (tmp_path / 'empty').mkdir()
   with pytest.raises(Halt, match='is not the folder of a run'):
-    loop.train(settings(weights=str(tmp_path / 'empty')), tmp_path / 'run')
+    run.train(settings(weights=str(tmp_path / 'empty')), tmp_path / 'run')
 
 
 def test_weights_that_cannot_be_read_are_told_in_one_line(source, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'torch', None)
   (tmp_path / 'w.pth').write_bytes(b'')
   with pytest.raises(Halt, match='takes PyTorch: pip install torch') as halt:
-    loop.train(settings(weights=str(tmp_path / 'w.pth')), tmp_path / 'run')
+    run.train(settings(weights=str(tmp_path / 'w.pth')), tmp_path / 'run')
   assert halt.value.status == 2
   (tmp_path / 'config.json').write_text('{')
   with pytest.raises(Halt, match=r'config\.json is not valid JSON'):
-    loop.train(settings(weights=str(tmp_path)), tmp_path / 'run')
+    run.train(settings(weights=str(tmp_path)), tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 
 
@@ -237,16 +232,15 @@ def test_frozen_norms_keep_their_statistics(frozen):
   config.train.ema_decay = 0.0
   model = create_model('resnet_mini', num_classes=10, depths=(1, 1, 1, 1), dims=(4, 4, 4, 4))
   tx = optax.sgd(0.1)
-  state = steps.create_state(model, tx, jax.random.key(0), (32, 32, 3), ema=False)
+  state = create_state(model, tx, (32, 32, 3), ema=False)
   batch = {
     'image': jax.random.normal(jax.random.key(1), (1, 4, 32, 32, 3)),
     'label': jnp.arange(4)[None],
     'weight': jnp.ones((1, 4)),
   }
-  step = steps.make_train_step(model, tx, config, freeze_norm=frozen)
-  new, _ = jax.jit(jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name=steps.AXIS))(
-    state, batch
-  )
+  config.init.freeze_norm = frozen
+  step = make_train_step(model, tx, config)
+  new, _ = jax.jit(jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name=AXIS))(state, batch)
   same = [
     np.array_equal(old, changed)
     for old, changed in zip(jax.tree.leaves(state.batch_stats), jax.tree.leaves(new.batch_stats), strict=True)

@@ -1,113 +1,37 @@
 """The training and evaluation steps: eight devices as one, one trace, averages, random keys, padding."""
 
-import types
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from steps import (
+  CLASSES,
+  SHAPE,
+  adamw,
+  assert_trees_close,
+  create_state,
+  deciding,
+  keep_gradients,
+  make_eval_step,
+  make_train_step,
+  random_batch,
+  run,
+  settings,
+  summarise,
+)
 
 from ctx_flax.models import create_model
-from ctx_flax.training import losses, metrics, optimizer, parallel, step
-
-CLASSES = 10
-SHAPE = (32, 32, 3)
-
-
-def settings(**changes):
-  values = {'seed': 3, 'alpha': 0.15, 'label_smoothing': 0.1, 'ema_decay': 0.9, 'rate': 1e-3}
-  values |= {'normalise': 'counted', 'accumulation': 1, 'on_nan': 'stop', 'warmup': 0.0}
-  values |= changes
-  return types.SimpleNamespace(
-    seed=values['seed'],
-    loss=types.SimpleNamespace(
-      alpha=values['alpha'], label_smoothing=values['label_smoothing'], normalise=values['normalise']
-    ),
-    train=types.SimpleNamespace(
-      ema_decay=values['ema_decay'],
-      accumulation=values['accumulation'],
-      on_nan=values['on_nan'],
-      class_counts_warmup=values['warmup'],
-      batch_size=16,
-      steps=100,
-      epochs=0,
-    ),
-    optimizer=types.SimpleNamespace(
-      learning_rate=values['rate'],
-      reference_batch=0,
-      groups=(),
-      layer_decay=1.0,
-      name='adamw',
-      no_decay=('standard',),
-      schedule='cosine',
-      drops=(),
-      warmup_steps=0,
-      warmup_factor=0.0,
-      weight_decay=0.05,
-      beta1=0.9,
-      beta2=0.999,
-      eps=1e-8,
-      clip_norm=0.0,
-      warmup_epochs=0,
-      warmup_start=0.0,
-      floor=0.0,
-      cooldown_epochs=0,
-      per_epoch=False,
-    ),
-  )
-
-
-def adamw(config):
-  return optimizer.make_optimizer(config, optimizer.learning_rate_schedule(config, 10))
-
-
-def random_batch(seed, size=16, shape=SHAPE):
-  rng = np.random.default_rng(seed)
-  return {
-    'image': rng.normal(size=(size, *shape)).astype(np.float32),
-    'label': rng.integers(0, CLASSES, size).astype(np.int32),
-    'weight': np.ones(size, np.float32),
-  }
-
-
-def counting(function):
-  """The function, and a list that grows by one entry whenever it is traced."""
-  traces = []
-
-  def traced(*args):
-    traces.append(1)
-    return function(*args)
-
-  return traced, traces
-
-
-def run(model, tx, config, batches, devices):
-  """(first state, states, metrics) of one step per batch, as numpy, and the number of traces."""
-  train_step, traces = counting(step.make_train_step(model, tx, config))
-  train_step = parallel.pmap_train_step(train_step, devices)
-  shape = batches[0]['image'].shape[1:]
-  state = step.create_state(model, tx, jax.random.key(0), shape, ema=config.train.ema_decay > 0)
-  first, states, measured = parallel.fetch(state), [], []
-  state = parallel.replicate(state, devices)
-  for batch in batches:
-    state, of_step = train_step(state, parallel.shard_batch(batch, devices))
-    states.append(parallel.fetch(state))
-    measured.append(parallel.fetch(of_step))
-  return first, states, measured, len(traces)
-
-
-def assert_trees_close(actual, expected, **tolerance):
-  assert jax.tree.structure(actual) == jax.tree.structure(expected)
-  for (path, one), other in zip(
-    jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True
-  ):
-    np.testing.assert_allclose(one, other, **tolerance, err_msg=jax.tree_util.keystr(path))
+from ctx_flax.tasks.classification import losses
+from ctx_flax.training import parallel
 
 
 class Recorded(nn.Module):
   """A linear classifier whose batch statistics show every device's draw from 'drop_path'."""
+
+  dims = (1, 1, 1, 1)
+  contextual = False
 
   @nn.compact
   def __call__(self, images, *, train=False):
@@ -115,7 +39,8 @@ class Recorded(nn.Module):
     if train:
       draws.value = jax.lax.all_gather(jax.random.uniform(self.make_rng('drop_path')), 'batch')
     scores = nn.Dense(CLASSES)(images.reshape(images.shape[0], -1))
-    return scores, {'scores4': scores, 'logits4': scores, 'considered4': jnp.ones(scores.shape, bool)}
+    everything = jnp.ones(scores.shape, bool)
+    return scores, {'scores4': scores, 'logits4': scores, 'considered4': everything, 'alive4': everything}
 
 
 def test_eight_devices_equal_one_with_layer_norm():
@@ -131,7 +56,7 @@ def test_eight_devices_equal_one_with_layer_norm():
   )
   config = settings(rate=1e-4)
   batches = [random_batch(seed) for seed in range(3)]
-  variables = step.create_state(model, optax.identity(), jax.random.key(0), SHAPE, ema=False).variables
+  variables = create_state(model, optax.identity(), SHAPE, ema=False).variables
   apply = jax.jit(lambda images: model.apply(variables, images, train=False)[1]['considered4'])
   for batch in batches:
     # The first half keeps its label to the end, the second half loses it: devices 0-3 against 4-7.
@@ -146,23 +71,13 @@ def test_eight_devices_equal_one_with_layer_norm():
   assert measured_one[0]['loss4'][1] == 8
   for a, b in zip(measured_eight, measured_one, strict=True):
     assert_trees_close(a, b, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(
-      metrics.summarise(a, 0.15)['loss'], metrics.summarise(b, 0.15)['loss'], rtol=1e-5
-    )
+    np.testing.assert_allclose(summarise(a, 0.15)['loss'], summarise(b, 0.15)['loss'], rtol=1e-5)
   for a, b in zip(eight, one, strict=True):
     assert_trees_close(a.params, b.params, rtol=0, atol=1e-5)
     assert_trees_close(a.ema, b.ema, rtol=0, atol=1e-5)
   assert eight[-1].step == 3
   moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), eight[-1].params, first.params)
   assert np.median(jax.tree.leaves(moved)) > 2e-4
-
-
-def keep_gradients():
-  """An optimizer that moves nothing and leaves the gradients in its state."""
-  return optax.GradientTransformation(
-    lambda params: jax.tree.map(jnp.zeros_like, params),
-    lambda gradients, _, params: (jax.tree.map(jnp.zeros_like, params), gradients),
-  )
 
 
 def test_eight_devices_equal_one_with_batch_norm():
@@ -182,9 +97,9 @@ def test_eight_devices_equal_one_with_batch_norm():
 def test_evaluation_leaves_filling_rows_out():
   model = create_model('ctx_convnext_mini', num_classes=CLASSES, class_counts=(8, 6, 4))
   tx = optax.identity()
-  state = step.create_state(model, tx, jax.random.key(0), SHAPE, ema=False)
+  state = create_state(model, tx, SHAPE, ema=False)
   whole = random_batch(5, 13)
-  eval_step = step.make_eval_step(model)
+  eval_step = make_eval_step(model)
   single = parallel.pmap_eval_step(eval_step, jax.devices()[:1])
   one = jax.devices()[:1]
   expected = parallel.fetch(
@@ -211,7 +126,7 @@ def test_plain_models_train_through_the_same_step():
   model = create_model('convnext_mini', num_classes=CLASSES)
   config = settings()
   _, _, measured, traces = run(model, adamw(config), config, [random_batch(0)] * 8, jax.devices())
-  values = [metrics.summarise(m, 0.15) for m in measured]
+  values = [summarise(m, 0.15) for m in measured]
   assert set(values[0]) == {'loss', 'loss4', 'accuracy', 'accuracy4', 'top5'}
   assert values[-1]['loss'] < 0.8 * values[0]['loss']
   assert traces == 1
@@ -255,7 +170,7 @@ def test_averages_are_float32():
     def __call__(self, images, *, train=False):
       return nn.Dense(CLASSES, param_dtype=jnp.bfloat16)(images.reshape(images.shape[0], -1)), {}
 
-  state = step.create_state(Half(), optax.identity(), jax.random.key(0), (2, 2, 1), ema=True)
+  state = create_state(Half(), optax.identity(), (2, 2, 1), ema=True)
   assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype('bfloat16')}
   assert {leaf.dtype for leaf in jax.tree.leaves(state.ema)} == {jnp.dtype('float32')}
 
@@ -269,9 +184,8 @@ def test_mixed_labels_reach_loss_and_accuracy():
   first, _, measured, _ = run(Recorded(), adamw(config), config, [batch], jax.devices())
   scores, out = Recorded().apply(first.variables, batch['image'])
   total, _ = losses.stage_losses(
-    out,
+    deciding(out, 'rerank'),
     batch['label'],
-    selection='rerank',
     label_smoothing=0.1,
     other_labels=batch['other_label'],
     lam=batch['lam'],
@@ -284,8 +198,8 @@ def test_mixed_labels_reach_loss_and_accuracy():
 def test_bad_input_is_named():
   config = settings()
   tx = adamw(config)
-  train_step = step.make_train_step(Recorded(), tx, config)
-  state = step.create_state(Recorded(), tx, jax.random.key(0), (2, 2, 1), ema=False)
+  train_step = make_train_step(Recorded(), tx, config)
+  state = create_state(Recorded(), tx, (2, 2, 1), ema=False)
   batch = random_batch(0, shape=(2, 2, 1))
   with pytest.raises(ValueError, match=r'ema_decay=0\.9 does not fit a state created with ema=False'):
     train_step(state, batch)
@@ -293,4 +207,4 @@ def test_bad_input_is_named():
   with pytest.raises(ValueError, match=r"needs image, label and weight, but \['weight'\] is missing"):
     train_step(state, batch)
   with pytest.raises(ValueError, match=r"\['weight'\] is missing"):
-    step.make_eval_step(Recorded())(state.variables, batch)
+    make_eval_step(Recorded())(state.variables, batch)

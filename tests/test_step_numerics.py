@@ -9,11 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_step import CLASSES, assert_trees_close, keep_gradients, random_batch, run, settings
+from steps import (
+  CLASSES,
+  assert_trees_close,
+  combine,
+  create_state,
+  deciding,
+  keep_gradients,
+  make_train_step,
+  random_batch,
+  run,
+  settings,
+)
 
 from ctx_flax.layers import BatchNorm, Contextualizer
 from ctx_flax.models import create_model
-from ctx_flax.training import losses, optimizer, step
+from ctx_flax.tasks.classification import losses
+from ctx_flax.training import optimizer
+from ctx_flax.training.parallel import AXIS
 
 
 class Normed(nn.Module):
@@ -21,6 +34,7 @@ class Normed(nn.Module):
 
   class_selection: str = 'reduction'
   contextual: bool = True
+  dims: tuple[int, ...] = (4, 4, 4, 4)
   axis_name: Any = None
 
   @nn.compact
@@ -35,7 +49,7 @@ class Normed(nn.Module):
       if stage < 4:
         considered = layers.select(scores, considered, stage)
         x = x + layers.context(considered, stage + 1)
-    return scores, out
+    return scores, deciding(out, self.class_selection)
 
 
 def test_batch_statistics_are_those_of_a_part_on_all_devices():
@@ -62,10 +76,10 @@ def test_batch_statistics_are_those_of_a_part_on_all_devices():
       )
       stats = updated['batch_stats']
       labels = jnp.asarray(batch['label'][part])
-      of_part = losses.stage_losses(out, labels, selection='reduction', label_smoothing=0.1)
+      of_part = losses.stage_losses(deciding(out, 'reduction'), labels, label_smoothing=0.1)
       for s, (total, count) in of_part.items():
         sums[s], counts[s] = sums[s] + total, counts[s] + count
-    return losses.combine(sums, counts, 0.15), (stats, counts)
+    return combine(sums, counts, 0.15), (stats, counts)
 
   gradients, (stats, counts) = expected(first.params)
   assert counts[4] < 16  # labels were dropped, so the parts had to be counted
@@ -86,9 +100,9 @@ def test_a_step_in_bfloat16_keeps_a_float32_state(name):
   config = settings(accumulation=2, warmup=0.5)
   keep = keep_gradients()
   tx = optax.chain(keep, optimizer.make_optimizer(config, 1e-3))
-  state = jax.eval_shape(lambda: step.create_state(model, tx, jax.random.key(0), (32, 32, 3), ema=True))
-  train_step = step.make_train_step(model, tx, config, total_steps=4)
-  train_step = jax.vmap(train_step, in_axes=(None, 0), out_axes=(None, None), axis_name=step.AXIS)
+  state = jax.eval_shape(lambda: create_state(model, tx, (32, 32, 3), ema=True))
+  train_step = make_train_step(model, tx, config, total_steps=4)
+  train_step = jax.vmap(train_step, in_axes=(None, 0), out_axes=(None, None), axis_name=AXIS)
   batch = {key: value[None] for key, value in random_batch(0, 4).items()}
   after, measured = jax.eval_shape(train_step, state, batch)
   assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_models import PARAMETERS
+from networks import PARAMETERS
 
 from ctx_flax.models import create_model
 from ctx_flax.models.summary import summarise

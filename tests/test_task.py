@@ -7,39 +7,18 @@ import signal
 import jax
 import numpy as np
 import pytest
-from mean_colour import MeanColour
+from mean_colour import STEPS, MeanColour, settings
 from run_files import arrays, metric_lines
 
-from ctx_flax.configs import default, fields
+from ctx_flax.configs import default
 from ctx_flax.data import pipeline
 from ctx_flax.tasks import task_of
 from ctx_flax.training import check, evaluation, loop, parallel
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.halt import Halt
 
-STEPS = 6
 TASK = MeanColour()
-
-
-def settings(**train):
-  config = default.get_config(task='mean_colour')
-  config.task = 'mean_colour'
-  config.model.num_classes = 10
-  config.optimizer.learning_rate = 0.02
-  config.data.update(name='digits', image_size=32, test_images=60, prefetch=0, threads=0)
-  config.train.update(
-    batch_size=16, steps=STEPS, ema_decay=0.5, log_every=1, eval_every=2, checkpoint_every=2
-  )
-  config.train.update(train)
-  config.eval.update(batch_size=40, crop_ratio=1.0)
-  return config
-
-
-@pytest.fixture(autouse=True, scope='module')
-def known_task():
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(fields.TASKS, 'mean_colour', fields.TASKS['classification'])
-    yield
+pytestmark = pytest.mark.usefixtures('mean_colour_task')
 
 
 @pytest.fixture(scope='module')

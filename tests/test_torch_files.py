@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from test_torch_weights import SMALL, small
+from networks import SMALL, small
 
 from ctx_flax.models import create_model
 from ctx_flax.models.weights import flatten, load_weights

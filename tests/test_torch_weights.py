@@ -1,39 +1,19 @@
 """PyTorch weights: names and shapes of checkpoints, there and back, starting from plain ones, misfits."""
 
-import functools
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from test_golden import NETWORKS, network, part
+from golden_networks import NETWORKS, network, part
+from networks import SMALL, small
 from torch_names import variables_from_torch
 
 from ctx_flax.models import create_model
 from ctx_flax.torch_weights import load_torch_weights, to_torch
 
 OWN_KEYS = pathlib.Path(__file__).parent / 'keys'
-SMALL = {
-  'convnext_mini': {'depths': (1, 2, 1, 1), 'dims': (16, 32, 48, 64), 'num_classes': 10},
-  'resnet_mini': {'depths': (1, 2, 1, 1), 'dims': (8, 16, 24, 32), 'num_classes': 10},
-}
-
-
-@functools.cache
-def small(name, **keywords):
-  """(model, variables), all of these random, also those that start at zero or one."""
-  attributes = SMALL[name.removeprefix('ctx_')]
-  if name.startswith('ctx_'):
-    attributes = attributes | {'embed_dim': 24, 'class_selection': 'rerank'}
-  model = create_model(name, **attributes | keywords)
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3))))
-  rng = np.random.default_rng(0)
-  draw = {True: lambda shape: rng.uniform(0.5, 1.5, shape), False: lambda shape: rng.normal(0, 0.1, shape)}
-  return model, jax.tree_util.tree_map_with_path(
-    lambda path, leaf: np.asarray(draw[path[-1].key in ('scale', 'var')](leaf.shape), np.float32), shapes
-  )
 
 
 def read_keys(path):

@@ -55,7 +55,9 @@ class Run:
   def open(self, stack: contextlib.ExitStack) -> None:
     """Opens the log, the progress display, the profile and the handlers of signals."""
     plan, first = self.plan, jax.process_index() == 0
-    self.log = stack.enter_context(MetricLog(plan.workdir, self.start, active=first))
+    # The line of a test that is owed is there already if the run was killed right after it was written.
+    owed = pending_test.read(plan.workdir, self.start) is not None
+    self.log = stack.enter_context(MetricLog(plan.workdir, self.start - owed, active=first))
     self.progress = stack.enter_context(Progress(plan.last_step, self.start, active=first))
     self.profile = stack.enter_context(
       Profile(plan.workdir / 'profile', self.start, active=plan.config.profile and first)
