@@ -8,12 +8,11 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from run_files import arrays, metric_lines
-from test_checkpoints import assert_equal, trees
-from test_loop import contents, tiny_config
+from checkpoint_trees import assert_equal, trees
+from mean_colour import MeanColour, settings
+from run_files import arrays, contents, metric_lines
 
-from ctx_flax.training import checkpoint_files, damaged_checkpoints, distributed, evaluation, loop
-from ctx_flax.training import starting_point as starts
+from ctx_flax.training import checkpoint_files, damaged_checkpoints, distributed, evaluation, loop, restore
 from ctx_flax.training.checkpoint_files import DamagedCheckpoint
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.halt import Halt
@@ -248,12 +247,11 @@ def test_reading_names_the_newest_that_is_whole(copy):
   assert contents(copy).keys() == before.keys()
 
 
+@pytest.mark.usefixtures('mean_colour_task')
 def test_a_run_goes_on_before_the_damage_to_the_same_bits(tmp_path, capsys):
-  config = tiny_config()
-  config.model.update(name='resnet_mini', dims=(8, 8, 8, 8), drop_path_rate=0.0)
-  config.train.update(steps=4, eval_every=2)
+  config, task = settings(steps=4), MeanColour()
   run, whole = tmp_path / 'run', tmp_path / 'whole'
-  results = loop.train(config, run)
+  results = loop.train(config, run, task)
   shutil.copytree(run, whole)
   damage(run / 'checkpoints' / '4')
   before = contents(run)
@@ -261,14 +259,14 @@ def test_a_run_goes_on_before_the_damage_to_the_same_bits(tmp_path, capsys):
   config.eval.checkpoint = 'latest'
   message = r'checkpoints/4 is damaged: .*; the newest that is whole is 2: --config\.eval\.checkpoint=2'
   with pytest.raises(Halt, match=message) as refused:
-    evaluation.evaluate(config, run)
+    evaluation.evaluate(config, run, task)
   assert refused.value.status == 2
   with pytest.raises(DamagedCheckpoint, match=f'4 is damaged: .* is 2: {run}/checkpoints/2'):
-    starts.read_weights(run)
+    restore.read_weights(run)
   assert contents(run) == before
 
   capsys.readouterr()
-  assert loop.train(config, run) == results
+  assert loop.train(config, run, task) == results
   assert 'checkpoint 4 is damaged (' in capsys.readouterr().out
   assert {path.name for path in (run / 'checkpoints').iterdir()} == {'2', '4', 'damaged-4'}
   expected, resumed = arrays(whole, 4), arrays(run, 4)
@@ -281,5 +279,5 @@ def test_a_run_goes_on_before_the_damage_to_the_same_bits(tmp_path, capsys):
     damage(run / 'checkpoints' / step)
   before = contents(run)
   with pytest.raises(Halt, match=r'no checkpoint in .* can be restored \(4: ') as refused:
-    loop.train(config, run)
+    loop.train(config, run, task)
   assert refused.value.status == 2 and contents(run) == before
