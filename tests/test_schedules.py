@@ -15,7 +15,7 @@ def rates(config, steps_per_epoch, steps):
 
 
 def test_drops_as_temporal_shift_networks_have_them():
-  """50 epochs at 0.02, a tenth after 20 epochs and again after 40: the first step of an epoch is the new one."""
+  """50 epochs at 0.02, a tenth from the first step after 20 epochs and again after 40."""
   config = settings(
     epochs=50, schedule='steps', drops=(20, 40), learning_rate=0.02, warmup_epochs=0, floor=1.0
   )
@@ -31,7 +31,7 @@ def test_drops_as_temporal_shift_networks_have_them():
 
 
 def test_drops_after_a_warmup_as_detectors_have_them():
-  """MMDetection's: 500 steps from a thousandth, by 1 - (1 - k / 500) * 0.999, then the full rate to epoch 27."""
+  """MMDetection's: 500 steps from a thousandth of the rate, then the full rate for 27 epochs."""
   config = settings(
     epochs=36, schedule='steps', drops=(27, 33), learning_rate=1e-4, warmup_epochs=0, warmup_steps=500
   )
@@ -48,7 +48,7 @@ def test_drop_factor_and_drops_within_an_epoch():
 
 
 def test_holding_an_epochs_rate_delays_no_drop():
-  """With 312.78 steps an epoch the held step, floor(20 * 312.78), lies before the drop at round(20 * 312.78)."""
+  """With 312.78 steps per epoch the held step of epoch 20 is 6255, and the drop comes at 6256."""
   config = settings(
     epochs=50, schedule='steps', drops=(20,), per_epoch=True, learning_rate=1.0, warmup_epochs=0
   )
