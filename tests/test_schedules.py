@@ -1,12 +1,14 @@
 """The table of schedules, warm-ups in steps and relative to the rate, and contradictions between fields."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from optimizer_settings import settings
 
-from ctx_flax.training import schedules
+from ctx_flax.training import check, schedules
 
 
 def rates(config, steps_per_epoch, steps):
@@ -40,6 +42,21 @@ def test_drops_after_a_warmup_as_detectors_have_them():
   np.testing.assert_allclose(rates(config, 7330, k), 1e-4 * (1 - (1 - k / 500) * 0.999), rtol=1e-5)
   steps = [500, 27 * 7330 - 1, 27 * 7330, 33 * 7330 - 1, 33 * 7330]
   np.testing.assert_allclose(rates(config, 7330, steps), [1e-4, 1e-4, 1e-5, 1e-5, 1e-6], rtol=1e-5)
+
+
+def test_check_reports_both_sides_of_every_drop():
+  config = settings(epochs=50, schedule='steps', drops=(20, 40), learning_rate=1.0, warmup_epochs=0)
+  plan = types.SimpleNamespace(
+    config=config,
+    task=types.SimpleNamespace(milestones=lambda config, model, last: (set(), lambda step: {})),
+    model=None,
+    schedule=schedules.learning_rate_schedule(config, 10),
+    steps_per_epoch=10,
+    last_step=500,
+  )
+  reported = {row['step']: row['learning_rate'] for row in check.corners(plan)}
+  assert {199, 200, 399, 400} <= reported.keys()
+  np.testing.assert_allclose([reported[step] for step in (199, 200, 399, 400)], [1, 0.1, 0.1, 0.01])
 
 
 def test_drop_factor_and_drops_within_an_epoch():
