@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ctx_flax.configs import fields
+
 # Compiling takes most of the suite's time, half as much without the compiler's last optimisations. What is
 # computed stays the same, and so does the compiler's count of memory.
 os.environ['XLA_FLAGS'] = f'--xla_backend_optimization_level=0 {os.environ.get("XLA_FLAGS", "")}'.strip()
@@ -69,6 +71,14 @@ def golden():
 def keys():
   """The folder with parameter names and shapes of public checkpoints."""
   return _folder('CTX_FLAX_KEYS')
+
+
+@pytest.fixture(scope='module')
+def mean_colour_task():
+  """The task of tests/mean_colour.py is one whose fields are known: those of classification."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(fields.TASKS, 'mean_colour', fields.TASKS['classification'])
+    yield
 
 
 @pytest.fixture(scope='session')

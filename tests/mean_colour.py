@@ -16,7 +16,7 @@ STEPS = 6
 
 def settings(**train):
   """The config of six steps, tested on 60 images; `train` are fields of its group."""
-  config = default.get_config()
+  config = default.get_config(task='classification')
   config.task = 'mean_colour'
   config.model.num_classes = 10
   config.optimizer.learning_rate = 0.02

@@ -23,6 +23,7 @@ from ctx_flax.training.step_metrics import fetch_metrics
 
 WEIGHTS = loss_weights(0.15)
 COLOUR = MeanColour()  # for what does not depend on what is learned
+pytestmark = pytest.mark.usefixtures('mean_colour_task')
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.halt import Halt
 
 TASK = MeanColour()
+pytestmark = pytest.mark.usefixtures('mean_colour_task')
 
 
 @pytest.fixture(scope='module')
