@@ -45,6 +45,14 @@ def forget_programs():
   gc.collect()
 
 
+@pytest.fixture(scope='module')
+def mean_colour_task():
+  """Makes the configs know the task of mean_colour.py, with the fields of classification."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(fields.TASKS, 'mean_colour', fields.TASKS['classification'])
+    yield
+
+
 def _folder(variable):
   # A clone does not hold these folders: its parity tests are those on tests/golden.npz.
   path = os.environ.get(variable, '')
@@ -71,14 +79,6 @@ def golden():
 def keys():
   """The folder with parameter names and shapes of public checkpoints."""
   return _folder('CTX_FLAX_KEYS')
-
-
-@pytest.fixture(scope='module')
-def mean_colour_task():
-  """The task of tests/mean_colour.py is one whose fields are known: those of classification."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(fields.TASKS, 'mean_colour', fields.TASKS['classification'])
-    yield
 
 
 @pytest.fixture(scope='session')

@@ -16,7 +16,8 @@ TIMED = 'images_per_second', 'data/wait_share'
 def arrays(workdir, step=None):
   """All arrays of a checkpoint, the newest by default: {name: array}."""
   with Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints:
-    trees = checkpoints._manager.load_checkpointables(step or checkpoints.latest())
+    step = step or checkpoints.latest()
+    trees = {name: checkpoints.read(step, name) for name in ('variables', 'optimizer')}
   return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(trees)}
 
 

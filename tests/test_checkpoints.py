@@ -70,13 +70,13 @@ def test_the_newest_few_are_kept(tmp_path):
 
 def test_the_best_is_kept_beside_the_newest(tmp_path):
   with Checkpoints(tmp_path, keep=1, keep_best=True) as checkpoints:
-    assert checkpoints.best_accuracy() == -np.inf
+    assert checkpoints.best_value() == -np.inf
     for step, accuracy in ((1, 0.5), (2, 0.9), (3, None), (4, 0.7)):
       checkpoints.save(step, trees(step), accuracy)
     checkpoints.wait()
     assert checkpoints.steps() == [2, 4]
   with Checkpoints(tmp_path, keep=1, keep_best=True) as checkpoints:
-    assert checkpoints.best() == (2, 0.9) and checkpoints.best_accuracy() == 0.9
+    assert checkpoints.best() == (2, 0.9) and checkpoints.best_value() == 0.9
     assert [checkpoints.find(which) for which in ('best', 'latest', 2, '4')] == [2, 4, 2, 4]
     with pytest.raises(ValueError, match=r"'3': it must be latest, best or one of the steps \[2, 4\]"):
       checkpoints.find('3')
@@ -92,7 +92,7 @@ def test_nothing_to_find(tmp_path):
       checkpoints.find('latest')
     checkpoints.save(1, trees(1))
     checkpoints.wait()
-    with pytest.raises(ValueError, match='no checkpoint was saved with an accuracy'):
+    with pytest.raises(ValueError, match='no checkpoint was saved with its accuracy'):
       checkpoints.find('best')
 
 

@@ -2,37 +2,13 @@
 
 import pickle
 import re
-import types
 
 import numpy as np
 import pytest
+from image_folders import list_settings, settings, write
 from PIL import Image
 
-from ctx_flax.data import folders, sources
-
-IMAGE_FOLDER = {
-  'name': 'image_folder',
-  'image_size': 8,
-  'path': '',
-  'train_split': 'train',
-  'test_split': '',
-  'train_list': '',
-  'test_list': '',
-  'test_share': 0.0,
-  'split_seed': 0,
-}
-
-
-def settings(root, **changes):
-  return types.SimpleNamespace(**IMAGE_FOLDER | {'path': str(root)} | changes)
-
-
-def write(root, *names):
-  """Files that hold their own names, so that it shows which one was read."""
-  for name in names:
-    file = root / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(name)
+from ctx_flax.data import folders, lists, sources
 
 
 def contents(source):
@@ -167,8 +143,7 @@ def test_a_test_class_that_training_lacks_is_named(tree):
   ],
 )
 def test_missing_folders_are_named(tree, changes, split, message):
-  kind = ValueError if changes.get('path') == '' else FileNotFoundError
-  with pytest.raises(kind, match=message):
+  with pytest.raises(FileNotFoundError, match=message):
     folders.image_folder(settings(tree, **changes), split)
 
 
@@ -189,8 +164,8 @@ def test_splits_without_classes_or_images_are_told(tmp_path):
   write(tmp_path, 'train/cat/1.jpg')
   with pytest.raises(ValueError, match='test holds no image files'):
     folders.image_folder(settings(tmp_path), 'test')
-  # A class of its own can be empty.
-  assert folders.image_folder(settings(tmp_path), 'train').class_names == ('cat', 'dog')
+  # A folder without images is no class.
+  assert folders.image_folder(settings(tmp_path), 'train').class_names == ('cat',)
 
 
 def test_the_home_folder_can_be_written_short(tree, monkeypatch):
@@ -209,14 +184,9 @@ def listed(tmp_path):
   return tmp_path
 
 
-def list_settings(root, **changes):
-  lists = {'train_list': str(root / 'train.txt'), 'test_list': str(root / 'test.txt')}
-  return settings(root, name='image_list', **lists | changes)
-
-
 def test_files_and_labels_are_those_of_the_list_in_its_order(listed):
   """Names may hold blanks; empty lines and blanks around say nothing."""
-  source = folders.image_list(list_settings(listed), 'train')
+  source = lists.image_list(list_settings(listed), 'train')
   assert contents(source) == [('d.jpg', 2), ('some where/b c.jpg', 0), ('a.jpg', 2)]
   # The largest label tells how many classes there are, whichever occur.
   assert source.num_classes == 3 and source.class_names == ('0', '1', '2')
@@ -224,19 +194,19 @@ def test_files_and_labels_are_those_of_the_list_in_its_order(listed):
 
 def test_lists_may_hold_tabs_and_a_byte_order_mark(listed):
   listed.joinpath('tabs.txt').write_bytes('\ufeffa b.png\t1\nc.png 0\n'.encode())
-  source = folders.image_list(list_settings(listed, train_list=str(listed / 'tabs.txt')), 'train')
+  source = lists.image_list(list_settings(listed, train_list=str(listed / 'tabs.txt')), 'train')
   assert [source.name(i) for i in (0, 1)] == ['a b.png', 'c.png']
 
 
 def test_a_test_list_has_the_classes_of_training(listed):
-  source = folders.image_list(list_settings(listed), 'test')
+  source = lists.image_list(list_settings(listed), 'test')
   assert contents(source) == [('e.jpg', 1)] and source.num_classes == 3
 
 
 def test_a_test_label_beyond_the_classes_is_told(listed):
   (listed / 'test.txt').write_text('e.jpg 1\ne.jpg 3\n')
   with pytest.raises(ValueError, match=r'test\.txt holds the label 3, but training has 3 classes'):
-    folders.image_list(list_settings(listed), 'test')
+    lists.image_list(list_settings(listed), 'test')
 
 
 @pytest.mark.parametrize('line', ['a.jpg', '7', 'a.jpg seven', 'a.jpg -1', 'a.jpg 1.0', '1 a.jpg', 'a.jpg ²'])
@@ -245,7 +215,7 @@ def test_lines_of_another_form_are_told_with_their_numbers(listed, line):
   message = f'train.txt, line 3: expected "NAME LABEL" with a number, found {line!r}'
   for split in ('train', 'test'):
     with pytest.raises(ValueError, match=re.escape(message)):
-      folders.image_list(list_settings(listed), split)
+      lists.image_list(list_settings(listed), split)
 
 
 @pytest.mark.parametrize(
@@ -265,28 +235,33 @@ def test_lines_of_another_form_are_told_with_their_numbers(listed, line):
       FileNotFoundError,
       'data.test_list is /no/list.txt, which is not',
     ),
-    ({'path': ''}, 'train', ValueError, 'data.path is empty: image_list needs the folder that the names'),
+    (
+      {'path': ''},
+      'train',
+      FileNotFoundError,
+      'data.path is empty: image_list needs the folder that the names',
+    ),
     ({'path': '/no/folder'}, 'train', FileNotFoundError, 'data.path is /no/folder, which is not a folder'),
   ],
 )
 def test_missing_lists_are_named(listed, changes, split, kind, message):
   data = list_settings(listed, **changes)
   with pytest.raises(kind, match=message):
-    folders.image_list(data, split)
+    lists.image_list(data, split)
   if 'test_list' in changes:
-    folders.image_list(data, 'train')
+    lists.image_list(data, 'train')
 
 
 def test_a_list_without_images_is_told(listed):
   (listed / 'train.txt').write_text('\n \n')
   with pytest.raises(ValueError, match=r'train\.txt names no images'):
-    folders.image_list(list_settings(listed), 'train')
+    lists.image_list(list_settings(listed), 'train')
 
 
 def test_lists_can_be_written_short_too(listed, monkeypatch):
   monkeypatch.setenv('HOME', str(listed))
   data = list_settings(listed, train_list='~/train.txt', test_list='~/test.txt')
-  assert (len(folders.image_list(data, 'train')), len(folders.image_list(data, 'test'))) == (3, 1)
+  assert (len(lists.image_list(data, 'train')), len(lists.image_list(data, 'test'))) == (3, 1)
 
 
 def test_names_in_any_encoding_are_found(tmp_path):
@@ -299,7 +274,7 @@ def test_names_in_any_encoding_are_found(tmp_path):
   source = folders.image_folder(settings(tmp_path), 'train')
   for i in range(3):
     assert source[i]['encoded'] in source.name(i).encode(errors='surrogateescape')
-  source = folders.image_list(list_settings(tmp_path, path=str(tmp_path / 'train/cat')), 'train')
+  source = lists.image_list(list_settings(tmp_path, path=str(tmp_path / 'train/cat')), 'train')
   assert [source[i]['encoded'] for i in range(2)] == ['grün.jpg'.encode('latin-1'), '絵.jpg'.encode()]
 
 

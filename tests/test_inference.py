@@ -15,7 +15,10 @@ from ctx_flax.models.inference import apply_in_turn
 @functools.cache
 def network(name, **keywords):
   """A mini network with random parameters, its variables and six images."""
-  model = create_model(name, num_classes=10, embed_dim=32, depths=(1, 1, 1, 1), **keywords)
+  keywords |= {'num_classes': 10, 'depths': (1, 1, 1, 1)} | (
+    {'embed_dim': 32} if name.startswith('ctx') else {}
+  )
+  model = create_model(name, **keywords)
   images = jax.random.normal(jax.random.key(1), (6, 32, 32, 3))
   variables = jax.jit(model.init)(jax.random.key(0), images)
   keys = iter(jax.random.split(jax.random.key(2), 1000))

@@ -1,5 +1,8 @@
 """The layers: initial state, what they adapt to, normalisation, stochastic depth."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +16,7 @@ from ctx_flax.layers import (
   DropPath,
   LayerNorm,
 )
+from ctx_flax.layers.normalization import normalise
 from ctx_flax.ops import deform_conv
 
 KEY = jax.random.key(0)
@@ -103,6 +107,62 @@ def test_contextual_conv_errors():
     ContextualConv(4, 3).init(KEY, x, jnp.zeros((3, 5)))
   with pytest.raises(ValueError, match='features=6 must equal the 4 input channels'):
     ContextualConv(6, 3, depthwise=True).init(KEY, x, jnp.zeros((2, 5)))
+
+
+@pytest.mark.parametrize('layer', [ContextualConv(8, kernel_size=3), DeformConv(8, kernel_size=3)])
+def test_an_image_without_a_batch_is_refused_by_name(layer):
+  context = (normal(1, 1, 4),) if isinstance(layer, ContextualConv) else ()
+  with pytest.raises(ValueError, match=r'x has shape \(5, 5, 8\); expected \(b, h, w, c\)'):
+    layer.init(KEY, normal(0, 5, 5, 8), *context)
+
+
+def test_integers_of_numpy_are_integers():
+  three = np.int64(3)
+  layer = ContextualConv(8, three, strides=np.int32(2), padding=(np.int64(1), 1), dilation=np.int8(1))
+  inputs = normal(0, 1, 6, 6, 8), normal(1, 1, 4)
+  (y, _), _ = jax.eval_shape(lambda: layer.init_with_output(KEY, *inputs))
+  assert y.shape == (1, 3, 3, 8)
+  deform = DeformConv(8, three, groups=np.int64(2), offset_groups=np.int64(2))
+  assert jax.eval_shape(lambda: deform.init_with_output(KEY, inputs[0])[0]).shape == (1, 6, 6, 8)
+  with pytest.raises(ValueError, match=r'kernel_size=3\.0: expected an int'):
+    ContextualConv(8, 3.0).init(KEY, *inputs)
+
+
+@pytest.mark.parametrize('norm, ours', [(nn.LayerNorm, LayerNorm), (nn.BatchNorm, BatchNorm)])
+def test_the_norms_of_flax_take_the_places_of_ours(norm, ours):
+  """In contextual convolutions by the same names, and called for training or not as theirs want it."""
+  inputs = normal(0, 2, 4, 4, 8), normal(1, 2, 4)
+  layers = [ContextualConv(8, kernel_size=3, norm=kind) for kind in (norm, ours)]
+  theirs, expected = (jax.eval_shape(functools.partial(layer.init, KEY), *inputs) for layer in layers)
+  assert jax.tree.map(np.shape, theirs) == jax.tree.map(np.shape, expected)
+
+  class Holder(nn.Module):
+    kind: type
+
+    @nn.compact
+    def __call__(self, x, train):
+      return normalise(self.kind(epsilon=1e-5, name='norm'), x, train=train)
+
+  x = 3 + normal(2, 5, 8)
+  variables = Holder(norm).init(KEY, x, False)
+  with jax.numpy_rank_promotion('allow'):  # Flax's own need it
+    for train in (True, False):
+      y, _ = Holder(norm).apply(variables, x, train, mutable=['batch_stats'])
+      z, _ = Holder(ours).apply(variables, x, train, mutable=['batch_stats'])
+      np.testing.assert_allclose(y, z, atol=1e-4)
+
+
+def test_a_norm_of_another_kind_is_refused_by_name():
+  class Scale(nn.Module):
+    epsilon: float = 1e-6
+    dtype: type | None = None
+    param_dtype: type = jnp.float32
+
+    def __call__(self, x):
+      return x
+
+  with pytest.raises(TypeError, match='norm=Scale must be called as norm'):
+    ContextualConv(8, kernel_size=3, norm=Scale).init(KEY, normal(0, 1, 4, 4, 8), normal(1, 1, 4))
 
 
 def test_contextual_conv_in_bfloat16():

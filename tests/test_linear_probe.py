@@ -122,6 +122,20 @@ def test_the_key_of_the_cache(networks, jpeg_folder, tmp_path):
   assert len(keys) == 7
 
 
+def test_features_of_a_network_with_a_function_of_its_own_are_never_kept(tmp_path, capsys, monkeypatch):
+  folders = []
+  monkeypatch.setattr(features, '_extract_into', lambda folder, *_: folders.append(folder))
+  assert features.own_functions(create_model('resnet_mini')) == []
+  for factor in (2, 3):  # functions whose names do not tell them apart
+    model = create_model('resnet_mini', shift=lambda x, factor=factor: factor * x)
+    features.extract(model, {}, None, None, tmp_path, 'test')
+  assert folders[0] != folders[1] and list(tmp_path.iterdir()) == []
+  assert (
+    'test: not kept for later, because the network has a function of its own: shift\n'
+    in capsys.readouterr().out
+  )
+
+
 def test_a_head_learns_what_is_linear():
   rng = np.random.default_rng(0)
   centres = rng.normal(size=(5, 16))

@@ -10,7 +10,7 @@ import struct
 import pytest
 from tensorboardX.proto import event_pb2
 
-from ctx_flax.training import logging
+from ctx_flax.training import logging, metric_log
 
 
 def lines(path):
@@ -35,17 +35,17 @@ def shown_events(folder):
 
 
 def test_metrics_are_written_at_once(tmp_path):
-  with logging.MetricLog(tmp_path, 0) as log:
+  with metric_log.MetricLog(tmp_path, 0) as log:
     log.write(10, {'train/loss': 0.5, 'test/raw/accuracy': 0.25})
     assert lines(tmp_path) == [{'step': 10, 'train/loss': 0.5, 'test/raw/accuracy': 0.25}]
     assert shown_events(tmp_path) == {('train/loss', 10): [0.5], ('test/raw/accuracy', 10): [0.25]}
 
 
 def test_a_resumed_run_cuts_back_and_repeats_nothing(tmp_path):
-  with logging.MetricLog(tmp_path, 0) as log:
+  with metric_log.MetricLog(tmp_path, 0) as log:
     for step in (10, 20, 30):
       log.write(step, {'loss': float(step)})
-  with logging.MetricLog(tmp_path, 20) as log:
+  with metric_log.MetricLog(tmp_path, 20) as log:
     assert [line['step'] for line in lines(tmp_path)] == [10, 20]
     for step in (30, 40):
       log.write(step, {'loss': float(step)})
@@ -53,15 +53,30 @@ def test_a_resumed_run_cuts_back_and_repeats_nothing(tmp_path):
   assert shown_events(tmp_path) == {('loss', step): [step] for step in (10, 20, 30, 40)}
 
 
-@pytest.mark.parametrize('rest', ['{"step": 2', '{"step": 2}', 'x\n{"step": 2}\n'])
+@pytest.mark.parametrize('rest', ['{"step": 2', '{"step": 2}', '\x00\x00\x00'])
 def test_an_unfinished_line_is_dropped(tmp_path, rest):
   (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n' + rest)
-  logging.cut_back(tmp_path / 'metrics.jsonl', 5)
+  metric_log.cut_back(tmp_path / 'metrics.jsonl', 5)
   assert (tmp_path / 'metrics.jsonl').read_text() == '{"step": 1}\n'
 
 
+def test_damaged_lines_are_moved_and_those_around_them_stay(tmp_path):
+  """Bytes that are not UTF-8, no JSON, no object, no step: each is named by its number."""
+  path = tmp_path / 'metrics.jsonl'
+  lines = [b'{"step": 1}', b'\xff\xfe', b'{"step": 2}', b'{"ste', b'[3]', b'{"loss": 1}', b'\x00\x00']
+  path.write_bytes(b'\n'.join([*lines, b'{"step": 3}', b'{"step": 4}', b'{"step": 5']))
+  told = []
+  metric_log.cut_back(path, 3, told.append)
+  assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n{"step": 3}\n'
+  aside = tmp_path / 'metrics.jsonl.damaged'
+  assert told == [f'{path}: lines 2, 4, 5, 6, 7 are damaged, moved to {aside}']
+  assert aside.read_bytes() == b'\n'.join([lines[1], *lines[3:], b''])
+  metric_log.cut_back(path, 2, told.append)
+  assert len(told) == 1 and path.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
+
+
 def test_every_line_is_json(tmp_path):
-  with logging.MetricLog(tmp_path, 0) as log:
+  with metric_log.MetricLog(tmp_path, 0) as log:
     log.write(1, {'test/loss': math.inf, 'test/accuracy': 0.1})
   assert lines(tmp_path) == [{'step': 1, 'test/loss': None, 'test/accuracy': 0.1}]
 
@@ -90,7 +105,7 @@ def test_progress_on_a_terminal_is_a_bar(capsys, monkeypatch):
 
 
 def test_the_machine_is_not_named(tmp_path):
-  with logging.MetricLog(tmp_path, 3) as log:
+  with metric_log.MetricLog(tmp_path, 3) as log:
     log.write(4, {'loss': 1.0})
   (path,) = (tmp_path / 'events').iterdir()
   assert re.fullmatch(r'events\.out\.tfevents\.\d+\.from3', path.name)
@@ -98,7 +113,7 @@ def test_the_machine_is_not_named(tmp_path):
 
 
 def test_only_the_first_process_writes_and_tells(tmp_path, capsys):
-  with logging.MetricLog(tmp_path, 0, active=False) as log:
+  with metric_log.MetricLog(tmp_path, 0, active=False) as log:
     log.write(1, {'loss': 1.0})
   assert not list(tmp_path.iterdir())
   with logging.Progress(last=10, start=0, active=False) as progress:

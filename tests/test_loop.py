@@ -21,9 +21,10 @@ from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.halt import Halt
 from ctx_flax.training.step_metrics import fetch_metrics
 
+pytestmark = pytest.mark.usefixtures('mean_colour_task')
+
 WEIGHTS = loss_weights(0.15)
 COLOUR = MeanColour()  # for what does not depend on what is learned
-pytestmark = pytest.mark.usefixtures('mean_colour_task')
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def test_the_best_checkpoint_stays_beside_the_newest(config, tmp_path):
   run.train(config, tmp_path)
   accuracy = [line['test/EMA/accuracy'] for line in metric_lines(tmp_path)]
   best = accuracy.index(max(accuracy)) + 1
-  with Checkpoints(tmp_path / 'checkpoints', read_only=True) as checkpoints:
+  with Checkpoints(tmp_path / 'checkpoints', read_only=True, metric='accuracy') as checkpoints:
     assert checkpoints.best()[1] == pytest.approx(max(accuracy))
     assert set(checkpoints.steps()) == {checkpoints.best()[0], 4} and checkpoints.best()[0] >= best
   config.eval.update(checkpoint='best', weights='EMA')

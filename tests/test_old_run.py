@@ -1,7 +1,7 @@
 """Runs that earlier versions began go on: fields that their config.json lacks have their defaults.
 
-old_run.zip is the folder of a run of version 0.1, stopped by SIGTERM at step 5 of 6: a plain network of width 4 on
-digits, which knew neither config.task nor optimizer.name.
+old_run.zip is the folder of a run of version 0.1, stopped by SIGTERM at step 5 of 6: a plain network of
+width 4 on digits, which knew neither config.task nor optimizer.name.
 """
 
 import json
@@ -34,7 +34,7 @@ def test_it_resumes_to_what_that_version_computed(old_run, capsys):
   assert lines[5]['train/loss'] == pytest.approx(2.2927298545837402, rel=1e-5)
   assert json.loads((old_run / 'config.json').read_text())['task'] == 'classification'
   # The best of the earlier version's steps stays, the newest two as always.
-  with Checkpoints(old_run / 'checkpoints', read_only=True) as checkpoints:
+  with Checkpoints(old_run / 'checkpoints', read_only=True, metric='accuracy') as checkpoints:
     assert checkpoints.steps() == [2, 5, 6] and checkpoints.best()[0] == 2
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from ctx_flax.configs import default
-from ctx_flax.data import pipeline, sources, transforms
+from ctx_flax.data import elements, pipeline, sources, transforms
 from ctx_flax.data.decode import BadImage
 from ctx_flax.data.digits import ArraySource
 
@@ -360,7 +360,7 @@ def test_a_bad_image_can_be_an_error(config, run, index, reason, threads):
 def test_many_bad_images_in_a_row_are_an_error(config, monkeypatch):
   with pytest.raises(BadImage, match=r'10 images in a row from \d\.png on cannot be read: check data.path'):
     train(Numbered(bad=tuple(range(10))), config, 1)
-  monkeypatch.setattr(pipeline, 'BAD_IN_A_ROW', 3)
+  monkeypatch.setattr(elements, 'BAD_IN_A_ROW', 3)
   assert 6 in column(train(Numbered(bad=(4, 5)), config, 10), 'label')
   with pytest.raises(BadImage, match=r'3 images in a row from 4\.png on'):
     train(Numbered(bad=(4, 5, 6)), config, 10)

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +14,11 @@ from run_files import make_run
 from steps import deciding
 from tiny import tiny_config
 
+from ctx_flax import files
 from ctx_flax.analysis import predict
+from ctx_flax.analysis.file_names import find_files
 from ctx_flax.analysis.funnel import funnel
-from ctx_flax.analysis.images import chosen_images, find_files
+from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.run import open_run
 from ctx_flax.training.halt import Halt
 
@@ -73,6 +77,62 @@ def test_files_folders_and_globs(tmp_path, monkeypatch):
   (tmp_path / 'empty').mkdir()
   with pytest.raises(ValueError, match='holds no image files'):
     find_files('empty')
+
+
+ODD = os.fsdecode(b'"gr\xfcn",\n[\'x\'] $1 ?.jpg')  # not UTF-8, and what each format takes for its own
+
+
+class Terminal(io.TextIOWrapper):
+  """A terminal that does not know its width."""
+
+  def isatty(self):
+    return True
+
+
+def written(name, kind, encoding, stream_type=io.TextIOWrapper):
+  """The bytes that a format makes of one prediction of an image of that name."""
+  values = {key: np.asarray(v)[0].tolist() for key, v in funnel(hand_made(), 'reduction', top=2).items()}
+  content = io.BytesIO()
+  stream = stream_type(content, encoding=encoding, newline='')
+  run = types.SimpleNamespace(num_classes=4, model=types.SimpleNamespace(contextual=True))
+  predict.WRITERS[kind](stream, 2, run)(predict.describe(name, values, NAMES))
+  stream.flush()
+  return content.getvalue()
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'ascii', 'latin-1'])
+@pytest.mark.parametrize('name', [ODD, '絵é.jpg', 'x.jpg'])
+def test_any_name_in_json_and_csv(name, encoding):
+  """UTF-8 whatever the locale is, and what is written leads to the file again."""
+  line = written(name, 'jsonl', encoding).decode('utf-8')
+  _, row = csv.reader(io.StringIO(written(name, 'csv', encoding).decode('utf-8'), newline=''))
+  assert line.count('\n') == 1
+  for shown in (json.loads(line)['image'], row[0]):
+    assert shown == name.replace('\udcfc', '\\xfc')
+    assert files.unprintable(shown) == name
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'ascii'])
+@pytest.mark.parametrize('columns', ['', '0', '1', '120'])
+def test_any_name_in_a_table_of_any_terminal(encoding, columns, monkeypatch):
+  monkeypatch.setenv('COLUMNS', columns)
+  monkeypatch.setenv('TERM', 'dumb')
+  for stream_type in (io.TextIOWrapper, Terminal):
+    lines = written(ODD, 'table', encoding, stream_type).decode(encoding).splitlines()
+    assert '"gr\\xfcn",\\n[\'x\'] $1 ?.jpg' in lines[0]
+    assert any('cat 73.1%' in line for line in lines)
+
+
+def test_images_can_be_named_in_a_list(config, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for name in ('a.jpg', ODD):
+    (tmp_path / name).touch()
+  (tmp_path / 'list').write_bytes(os.fsencode(f'{ODD}\0a.jpg\0'))
+  config.predict.update(images='a.jpg', list='list')
+  assert predict.named_files(config.predict) == ['a.jpg', ODD]
+  config.predict.images = ''
+  predict.check_settings(config.predict)
+  assert predict.named_files(config.predict) == [ODD, 'a.jpg']
 
 
 @pytest.fixture(scope='module')

@@ -66,6 +66,34 @@ def test_every_source_keeps_its_promises(data, name, split):
 
 
 @pytest.mark.parametrize('name', sources.SOURCES)
+def test_a_source_is_what_the_protocol_says(data, name):
+  """Every public attribute of it and no method less; mypy compares the types."""
+  data.name = name
+  wanted = {'num_classes', 'class_names', '__len__', '__getitem__', 'name'}
+  assert wanted <= vars(sources.Source).keys()
+  public = {member for member in vars(sources.Source) if not member.startswith('_')}
+  assert public <= wanted
+  assert all(hasattr(sources.open_source(data, 'test'), member) for member in wanted)
+
+
+@pytest.mark.parametrize('name', ['image_folder', 'image_list', 'cub'])
+def test_data_that_are_not_there_are_no_typing_error(data, name):
+  """A caller can tell 'not available' from a wrong name: FileNotFoundError from ValueError."""
+  for path in ('', '/no/such/folder'):
+    data.update(name=name, path=path)
+    with pytest.raises(FileNotFoundError, match=r'data\.path is'):
+      sources.open_source(data, 'train')
+
+
+@pytest.mark.parametrize('name', ['glyphs', 'digits'])
+def test_sources_without_files_have_sizes_to_say(data, name):
+  data.name = name
+  pair = [sources.open_source(data, split) for split in sources.SPLITS]
+  sizes = {'glyphs': '35 training images, 7 test images, 7 classes'}
+  assert sources.describe(*pair) == [sizes.get(name, '1,437 training images, 360 test images, 10 classes')]
+
+
+@pytest.mark.parametrize('name', sources.SOURCES)
 def test_a_source_is_small_enough_to_be_sent_to_workers(data, name):
   """The digits are 1,437 images; of the others the list, not the images, is sent."""
   data.name = name
@@ -78,7 +106,7 @@ def test_a_source_is_small_enough_to_be_sent_to_workers(data, name):
   [
     (
       'digit',
-      "unknown data.name 'digit', did you mean 'digits'\\?; known: cub, digits, glyphs, image_folder, im",
+      "unknown data.name 'digit'; known: cub, digits, glyphs, .*:BUILDER; did you mean 'digits'\\?$",
     ),
     ('imagefolder', "did you mean 'image_folder'"),
     ('imagenet', "unknown data.name 'imagenet'"),

@@ -15,6 +15,8 @@ from ctx_flax.training.halt import Halt
 
 STEPS, EVERY, BATCHES = 4, 2, 4
 TASK = MeanColour()
+
+
 pytestmark = pytest.mark.usefixtures('mean_colour_task')
 
 

@@ -3,7 +3,6 @@
 import pathlib
 
 import numpy as np
-import rich
 import rich.table
 
 from ctx_flax.analysis import figures, records
@@ -11,6 +10,7 @@ from ctx_flax.analysis.many_runs import mean_and_deviation, train_each
 from ctx_flax.nearest import nearest
 from ctx_flax.tasks import task_of
 from ctx_flax.tasks.classification.results import stages
+from ctx_flax.terminal import console
 from ctx_flax.training import distributed, run_folder, setup
 from ctx_flax.training.halt import bad_input, failed_report
 
@@ -180,4 +180,4 @@ def _print(found):
     mean, deviation = mean_and_deviation(100 * rows[0])
     text = f'{mean:.2f}' if np.isnan(deviation) else f'{mean:.2f} ± {deviation:.2f}'
     table.add_row(named(value), str(len(rows[0])), text, *(f'{100 * row.mean():.1f}' for row in rows[1:]))
-  rich.print(table)
+  console().print(table)

@@ -1,11 +1,11 @@
 """The curves of a run: what its metrics.jsonl holds, per stage."""
 
-import json
 import pathlib
 
 import numpy as np
 
 from ctx_flax.analysis import figures
+from ctx_flax.training.metric_log import described, read_lines
 
 STAGES = 1, 2, 3, 4
 
@@ -13,15 +13,15 @@ STAGES = 1, 2, 3, 4
 def read_metrics(workdir):
   """The metrics of a run: {name: (steps (k,), values (k,))}, each of the lines that hold it.
 
-  A line that a killed run left unfinished is left out. {} where there is no metrics.jsonl.
+  Damaged lines are left out, and said; so is one that a killed run left unfinished. {} where there is no
+  metrics.jsonl.
   """
   path = pathlib.Path(workdir) / 'metrics.jsonl'
   found: dict[str, list] = {}
-  for text in path.read_text(encoding='utf-8').splitlines() if path.exists() else ():
-    try:
-      line = json.loads(text)
-    except ValueError:
-      break
+  lines, damaged = read_lines(path)
+  if damaged:
+    print(f'{described(path, damaged)} and left out', flush=True)
+  for _, line in lines:
     for name, value in line.items():
       if name != 'step':
         # null stands for a value that was not finite.

@@ -1,7 +1,6 @@
 """Where a network fails: confident mistakes, confusions, stages and calibration (the paper's Figure 4)."""
 
 import numpy as np
-import rich
 import rich.table
 import rich.text
 
@@ -10,6 +9,7 @@ from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.run import open_run
 from ctx_flax.analysis.stage_decisions import decide
+from ctx_flax.terminal import console
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 SHOWN = 10  # mistakes and confusions that are printed
@@ -212,7 +212,7 @@ def _print_table(title, columns, rows):
     table.add_column(column, justify='left' if named else 'right', no_wrap=not named)
   for row in rows[:SHOWN]:
     table.add_row(*(rich.text.Text(text, no_wrap=True, overflow='ellipsis') for text in row))
-  rich.print(table)
+  console().print(table)
 
 
 def _end(name):

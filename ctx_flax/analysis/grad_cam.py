@@ -6,7 +6,6 @@ import pathlib
 
 import jax
 import numpy as np
-import rich
 import rich.table
 import rich.text
 
@@ -14,6 +13,7 @@ from ctx_flax.analysis import class_activation, faithfulness, figures, grad_cam_
 from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.run import open_beside, open_run
 from ctx_flax.models import MODELS
+from ctx_flax.terminal import console
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 AT_ONCE = 8  # images of a gradient: a folder of files may hold more than fit into memory
@@ -247,7 +247,7 @@ def _print(run, images, found):
         cells.append(text + (f', map {state}' if state else ''))
       shown = pathlib.Path(name).name if k == 0 else ''
       table.add_row(*map(rich.text.Text, (shown, run.class_names[number], *cells)))
-  rich.print(table)
+  console().print(table)
   for network, states in found['states'].items():
     if all(state for row in states for state in row):
       stage = found['stages'][network]

@@ -1,17 +1,17 @@
 """The images that are looked at: files that somebody names, or images of the run's test set."""
 
 import dataclasses
-import glob
-import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ctx_flax.analysis.file_names import find_files
 from ctx_flax.data import image_grid, transforms
 from ctx_flax.data.decode import BadImage
-from ctx_flax.data.folders import SUFFIXES, FileSource
+from ctx_flax.data.file_source import FileSource
+from ctx_flax.data.sources import Source
+from ctx_flax.files import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Images:
     arrays: float32 (m, s, s, 3), normalised.
     pixels: uint8 (m, s, s, 3), the same to look at.
     labels: int (m,); -1 where the class is not known.
-    names: m strings.
+    names: m names of files, or what the source calls them; for figures see ctx_flax.files.printable.
   """
 
   arrays: np.ndarray
@@ -30,7 +30,7 @@ class Images:
   labels: np.ndarray
   names: tuple[str, ...]
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.names)
 
 
@@ -38,62 +38,33 @@ class Images:
 class Subset:
   """Some images of a Source, by their numbers."""
 
-  source: Any
+  source: Source
   indices: Sequence[int]
 
   @property
-  def num_classes(self):
+  def num_classes(self) -> int:
     return self.source.num_classes
 
   @property
-  def class_names(self):
+  def class_names(self) -> Sequence[str]:
     return self.source.class_names
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.indices)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> dict[str, Any]:
     return self.source[self.indices[index]]
 
-  def name(self, index):
+  def name(self, index: int) -> str:
     return self.source.name(self.indices[index])
 
 
-def find_files(text):
-  """The image files that `text` names: files, folders (with all below them) and globs, between commas.
-
-  Returns:
-    Paths in the order given, those of a folder or glob sorted; each once.
-
-  Raises:
-    ValueError: nothing is named, or a name that leads to no file.
-  """
-  found: dict[str, None] = {}
-  for given in filter(None, (part.strip() for part in text.split(','))):
-    path = pathlib.Path(os.path.expanduser(given))
-    if path.is_dir():
-      files = sorted(str(file) for file in path.rglob('*') if file.suffix.lower() in SUFFIXES)
-    elif path.exists():
-      files = [str(path)]
-    else:
-      files = sorted(
-        file for file in glob.glob(os.path.expanduser(given), recursive=True) if os.path.isfile(file)
-      )
-    if not files:
-      kind = f'holds no image files ({" ".join(SUFFIXES)})' if path.is_dir() else 'leads to no file'
-      raise ValueError(f'{given!r} {kind}')
-    found |= dict.fromkeys(files)
-  if not found:
-    raise ValueError('no images are named: give files, folders or globs, separated by commas')
-  return list(found)
-
-
-def files_as_source(files, class_names):
+def files_as_source(files: Sequence[str], class_names: Sequence[str]) -> FileSource:
   """A Source of image files whose classes are not known; every label is 0."""
   return FileSource('', files, np.zeros(len(files), np.int32), class_names)
 
 
-def chosen_images(run, paths, indices, field):
+def chosen_images(run: Any, paths: str, indices: Sequence[int], field: str) -> Images:
   """The images of files, or of the test set where `paths` is ''.
 
   Args:
@@ -108,6 +79,7 @@ def chosen_images(run, paths, indices, field):
   Raises:
     ValueError: an index that is out of range, no file, or an image that cannot be read.
   """
+  source: Source
   if paths:
     source = files_as_source(find_files(paths), run.class_names)
     indices = range(len(source))
@@ -123,7 +95,7 @@ def chosen_images(run, paths, indices, field):
       element = source[index]
       arrays.append(transform(element))
     except (BadImage, OSError) as error:
-      raise ValueError(f'{source.name(index)} cannot be read: {error}') from error
+      raise ValueError(printable(f'{source.name(index)} cannot be read: {error}')) from error
     labels.append(-1 if paths else element['label'])
   images = np.stack(arrays)
   data = run.config.data

@@ -36,9 +36,10 @@ def train_each(configs, folder, after=None):
   results: dict[str, dict] = {}
   for number, (name, config) in enumerate(configs.items(), 1):
     path = folder / name / RESULT
-    if path.exists():
+    result = read_result(path)
+    if result:
       run_folder.check(folder / name, config, task_of(config).identity)
-      results[name] = json.loads(path.read_text())
+      results[name] = result
     else:
       print(f'run {number} of {len(configs)}: {name}', flush=True)
       tested = run.train(config, folder / name)
@@ -50,6 +51,20 @@ def train_each(configs, folder, after=None):
     if after:
       after(results)
   return results
+
+
+def read_result(path):
+  """The metrics that a finished run left; {} if it is not finished or they are damaged."""
+  if not path.exists():
+    return {}
+  try:
+    result = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError:
+    result = None
+  if not isinstance(result, dict):
+    print(f'{path} is damaged: the run is tested again', flush=True)
+    return {}
+  return result
 
 
 def mean_and_deviation(values):

@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-import rich
 import rich.table
 
 from ctx_flax.analysis import context_figures, figures, offset_figures, records
@@ -11,6 +10,7 @@ from ctx_flax.analysis.images import Subset, chosen_images
 from ctx_flax.analysis.principal_components import all_same, distances_by_class, principal_components
 from ctx_flax.analysis.run import open_run
 from ctx_flax.analysis.sampling_points import blocks_of, mean_offsets, position_of, sampling_of
+from ctx_flax.terminal import console
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 STAGES = 2, 3, 4
@@ -180,5 +180,5 @@ def _print(blocks, kernels, block):
       numbers[f'{what}_pixels'] for what in ('mean_offset_input', 'mean_offset_image', 'largest_offset_image')
     ]
     table.add_row(name, *(f'{value:.2f}' for value in values), f'{numbers["mean_mask"]:.3f}')
-  rich.print(table)
+  console().print(table)
   print(f'kernel deltas of block {block}: {context_figures.distances_in_words(kernels)}')

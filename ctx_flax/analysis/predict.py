@@ -9,13 +9,15 @@ import pathlib
 import sys
 
 import jax
-import rich.console
 import rich.table
 import rich.text
 
+from ctx_flax import files as file_text
+from ctx_flax import terminal
 from ctx_flax.analysis.all_images import in_batches
+from ctx_flax.analysis.file_names import find_files, listed_files
 from ctx_flax.analysis.funnel import funnel
-from ctx_flax.analysis.images import files_as_source, find_files
+from ctx_flax.analysis.images import files_as_source
 from ctx_flax.analysis.run import open_run
 from ctx_flax.training.halt import Halt, bad_data, bad_input, failed_report
 
@@ -28,7 +30,8 @@ def predict(config, workdir):
   Everything but the result goes to the standard error, so that the result can be piped.
 
   Args:
-    config: the config of a run; predict.{images, top, format, output} say what is classified and how told.
+    config: the config of a run; predict.{images, list, top, format, output} say what is classified and how it
+      is told.
     workdir: the folder of the run.
 
   Returns:
@@ -40,7 +43,7 @@ def predict(config, workdir):
   options, say = config.predict, functools.partial(print, file=sys.stderr, flush=True)
   with bad_input():
     check_settings(options)
-    files = find_files(options.images)
+    files = named_files(options, say)
     config = config.copy_and_resolve_references()
     config.data.on_bad_image = 'skip'
     config.eval.batch_size = batch_size(len(files), config.eval.batch_size)
@@ -56,7 +59,7 @@ def predict(config, workdir):
   if len(found) < len(files):
     say(f'{len(files) - len(found)} of {len(files)} images could not be read')
   if options.output:
-    say(f'{len(found)} images in {options.output}')
+    say(f'{len(found)} images in {file_text.printable(options.output)}')
   return found
 
 
@@ -66,10 +69,18 @@ def check_settings(options):
     raise ValueError(f'predict.format is {options.format!r}: it must be one of {", ".join(FORMATS)}')
   if options.top < 1:
     raise ValueError(f'predict.top must be 1 or more, but is {options.top}')
-  if not options.images:
+  if not (options.images or options.list):
     raise ValueError(
-      'give the images, --config.predict.images=FILES: files, folders and globs between commas'
+      'give the images, --config.predict.images=FILES: files, folders and globs between commas; or '
+      '--config.predict.list=FILE with a name in each line'
     )
+
+
+def named_files(options, warn=None):
+  """The files that predict.images and predict.list name, each once."""
+  named = find_files(options.images, warn) if options.images else []
+  listed = listed_files(options.list, warn) if options.list else []
+  return list(dict.fromkeys((*named, *listed)))
 
 
 def batch_size(images, largest):
@@ -135,9 +146,17 @@ def opened(path):
     yield stream
 
 
+def set_encoding(stream, **options):
+  """Sets how a stream encodes text, if it can be set: it may be a locale's that lacks letters of names."""
+  if hasattr(stream, 'reconfigure'):
+    stream.reconfigure(**options)
+
+
 def funnel_table(prediction, num_classes):
   """A rich table of one prediction."""
-  table = rich.table.Table(title=rich.text.Text(prediction['image']), title_justify='left', width=80)
+  table = rich.table.Table(
+    title=rich.text.Text(file_text.printable(prediction['image'])), title_justify='left', width=80
+  )
   for column in ('stage', 'best classes', 'answer is', 'kept'):
     table.add_column(column, justify='left' if column == 'best classes' else 'right')
   for step in prediction['funnel']:
@@ -149,12 +168,19 @@ def funnel_table(prediction, num_classes):
 
 
 def _write_tables(stream, top, run):
-  console = rich.console.Console(file=stream, width=None if stream.isatty() else 80)
+  set_encoding(stream, errors='replace')
+  console = terminal.console(stream)
   return lambda prediction: console.print(funnel_table(prediction, run.num_classes))
 
 
 def _write_lines(stream, top, run):
-  return lambda prediction: print(json.dumps(prediction, ensure_ascii=False), file=stream, flush=True)
+  set_encoding(stream, encoding='utf-8')  # whatever the locale: who reads it asks for none
+
+  def write(prediction):
+    prediction = {**prediction, 'image': file_text.utf8(prediction['image'])}
+    print(json.dumps(prediction, ensure_ascii=False), file=stream, flush=True)
+
+  return write
 
 
 def _write_csv(stream, top, run):
@@ -164,11 +190,12 @@ def _write_csv(stream, top, run):
   columns = ['image', *(f'{kind}{i}' for i in range(1, top + 1) for kind in ('class', 'probability'))]
   of_stage = ('best', 'probability', 'kept', 'answer_place')
   columns += [f'stage{s}_{kind}' for s in stages for kind in of_stage]
+  set_encoding(stream, encoding='utf-8')  # whatever the locale: who reads it asks for none
   writer = csv.writer(stream, lineterminator='\n')
   writer.writerow(columns)
 
   def write(prediction):
-    row = [prediction['image']]
+    row = [file_text.utf8(prediction['image'])]
     for c in prediction['classes'] + [{'class': '', 'probability': ''}] * (top - len(prediction['classes'])):
       row += [c['class'], c['probability']]
     for step in prediction['funnel']:

@@ -11,12 +11,12 @@ Source: the paper, supplementary 2.1.
 
 import jax.numpy as jnp
 import numpy as np
-import rich
 import rich.table
 
 from ctx_flax.analysis import figures, records
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.run import open_run
+from ctx_flax.terminal import console
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 READINGS = {
@@ -246,7 +246,7 @@ def _print(run, found, table, naive):
     worst.add_column(column, justify='left' if column == 'class' else 'right')
   for row in list(zip(*table.values(), strict=True))[:WORST]:
     worst.add_row(str(row[0]), str(row[1]), *(f'{100 * share:.0f} %' for share in row[2:]))
-  rich.print(worst)
+  console().print(worst)
   for reading, meaning in READINGS.items():
     print(f'{100 * recall.target:.6g} % {meaning.replace("$", "")}:')
     chosen = '  <- recall.relative_to' if reading == recall.relative_to else ''

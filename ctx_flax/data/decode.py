@@ -6,9 +6,12 @@ files become 8-bit RGB or grayscale, and a photograph's EXIF orientation is appl
 
 import io
 import math
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
+
+from ctx_flax.data.png_chunks import without_long_text
 
 GRAY = ('1', 'L', 'LA')
 LARGEST = 89_000_000  # pixels of an image; Pillow warns of bombs a little above
@@ -27,7 +30,7 @@ class BadImage(ValueError):
   """A file that cannot be read as an image; says why in a few words."""
 
 
-def open_image(element):
+def open_image(element: dict[str, Any]) -> Image.Image:
   """A Pillow image of an element of a source: 'image' uint8 (h, w, 1 or 3) or 'encoded' bytes.
 
   Of a file only the header is read yet, where that suffices to tell the size as it will be seen.
@@ -39,7 +42,7 @@ def open_image(element):
     pixels = element['image']
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
   with _as_bad_image():
-    image = Image.open(io.BytesIO(element['encoded']))
+    image = Image.open(io.BytesIO(without_long_text(element['encoded'])))
     w, h = image.size
     if w * h > LARGEST:
       raise BadImage(f'{w} x {h} pixels are more than {LARGEST:,}')
@@ -49,7 +52,7 @@ def open_image(element):
     return image if turn is None else image.transpose(turn)
 
 
-def cut(image, box, size):
+def cut(image: Image.Image, box: tuple[float, ...], size: tuple[int, int]) -> Image.Image:
   """A part of an image, resized by an antialiased bicubic filter: -> Pillow image, mode L or RGB.
 
   A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where what is cut out stays as large as `size`.

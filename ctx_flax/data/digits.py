@@ -1,6 +1,7 @@
 """scikit-learn's 1,797 handwritten digits."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,20 +17,20 @@ class ArraySource:
   split: str = ''
 
   @property
-  def num_classes(self):
+  def num_classes(self) -> int:
     return len(self.class_names)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.images)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> dict[str, Any]:
     return {'image': self.images[index], 'label': int(self.labels[index])}
 
-  def name(self, index):
+  def name(self, index: int) -> str:
     return f'{self.split}[{index}]'
 
 
-def digits(data, split):
+def digits(data: Any, split: str) -> ArraySource:
   """The digits, 8x8, enlarged (Pillow, bicubic) to data.image_size.
 
   They have no split of their own: data.split_seed draws data.test_images of them to test, each digit in

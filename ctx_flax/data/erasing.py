@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
+
 AREA = (0.02, 1 / 3)  # share of the image
 ASPECT = (0.3, 1 / 0.3)  # height / width
 ATTEMPTS = 10  # to draw a rectangle that fits
 
 
-def random_rectangle(height, width, rng):
+def random_rectangle(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int] | None:
   """(top, left, height, width) of a rectangle inside the image, or None where no attempt fits."""
   for _ in range(ATTEMPTS):
     area = height * width * rng.uniform(*AREA)
@@ -18,7 +20,7 @@ def random_rectangle(height, width, rng):
   return None
 
 
-def erase(image, rng, probability):
+def erase(image: np.ndarray, rng: np.random.Generator, probability: float) -> np.ndarray:
   """Replaces a random rectangle of a normalised image (h, w, c) by standard normal noise, in place."""
   if rng.random() < probability:
     rectangle = random_rectangle(image.shape[0], image.shape[1], rng)

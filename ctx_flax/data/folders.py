@@ -1,177 +1,221 @@
-"""Image files on disk: a folder per class, or one folder with a list of names and labels."""
+"""A folder of images per class: which folder is which split, which are classes, which files are images."""
 
+import dataclasses
+import itertools
 import os
 import pathlib
+import unicodedata
+from typing import Any
 
 import numpy as np
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.ppm')
+from ctx_flax.data import image_files
+from ctx_flax.data.file_source import FileSource, data_folder
+from ctx_flax.data.image_files import LeftOut, counted, few, folder_exists, image_suffixes
+from ctx_flax.files import printable
+from ctx_flax.nearest import nearest
+
 TEST_SPLITS = ('validation', 'val', 'test')  # what a folder of test images is called, if not told
+# What else it and the training folder are called, in letters of any case.
+TRAIN_SPELLINGS = ('train', 'training')
+TEST_SPELLINGS = (*TEST_SPLITS, 'valid', 'testing', 'evaluation', 'eval')
+NEEDED = 'a folder with train/CLASS/*.jpg and validation/CLASS/*.jpg'
 
 
-class FileSource:
-  """Files below a folder, with their labels.
+@dataclasses.dataclass(frozen=True)
+class Classes:
+  """The classes of a folder that holds a folder per class.
 
-  Args:
-    root: the folder.
-    names: of the files, relative to it.
-    labels: int (n,).
-    class_names: in the order of the labels.
+  Attributes:
+    folder: the folder.
+    images: {class: image files, relative to the folder}, in the order of the folders' names. A class is the
+      name of its folder in the composed normal form of Unicode: macOS writes letters with accents in another
+      one, so that the same name may be two folders.
+    names: of the classes, as the folders are called.
+    remarks: what there is to say about the folder, a line each.
   """
 
-  def __init__(self, root, names, labels, class_names):
-    self.root = str(root)
-    self.class_names = tuple(class_names)
-    # One string and not a million: it is sent to every worker process.
-    encoded = [os.fsencode(name) for name in names]
-    self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
-    self._names = b''.join(encoded)
-    self._labels = np.asarray(labels, np.int32)
-
-  @property
-  def num_classes(self):
-    return len(self.class_names)
-
-  def __len__(self):
-    return len(self._labels)
-
-  def __getitem__(self, index):
-    with open(os.path.join(self.root, self.name(index)), 'rb') as file:
-      return {'encoded': file.read(), 'label': int(self._labels[index])}
-
-  def name(self, index):
-    start = self._ends[index - 1] if index else 0
-    return os.fsdecode(self._names[start : self._ends[index]])
+  folder: pathlib.Path
+  images: dict[str, list[str]]
+  names: list[str]
+  remarks: list[str]
 
 
-def image_folder(data, split):
+def image_folder(data: Any, split: str) -> FileSource:
   """data.path/SPLIT/CLASS/**/*.jpg (and other image files); classes are the training folders, by name.
 
   SPLIT is data.train_split or data.test_split; '' for the latter is the first that exists of TEST_SPLITS.
+  Other spellings of their defaults are recognised. Folders without images are no classes. Test folders belong
+  to the class of the same name, also if one is in another normal form of Unicode.
   Where data.test_share is above 0 and there is no such folder to train on, the classes lie in data.path
   itself, and that share of each one's images, at least one, is drawn by data.split_seed to test on.
 
   Raises:
-    FileNotFoundError: data.path or its split does not exist.
-    ValueError: a split without classes or images, or a test class that is not a training class.
+    FileNotFoundError: data.path is empty, or it or its split does not exist.
+    ValueError: a split without classes or images, a test class that is not a training class, or a folder
+      that looks like a split among classes that are to be divided.
+    OSError: a folder cannot be read; names it.
   """
-  root = _root(data, 'a folder with train/CLASS/*.jpg and validation/CLASS/*.jpg')
-  if data.test_share and not (root / data.train_split).is_dir():
+  if not 0 <= data.test_share < 1:
+    raise ValueError(f'data.test_share must be 0 (off) or more and below 1, but is {data.test_share}')
+  root = data_folder(data, NEEDED)
+  train = _train_folder(root, data)
+  if train is None:
     return _divided(root, data, split)
-  train = _existing(root, data.train_split, 'data.train_split')
-  classes = _classes(train)
-  part = train
-  if split == 'test':
-    found = [name for name in TEST_SPLITS if (root / name).is_dir()]
-    if not data.test_split and not found:
-      raise FileNotFoundError(f'{root} holds none of {", ".join(TEST_SPLITS)}: name it with data.test_split')
-    part = _existing(root, data.test_split or found[0], 'data.test_split')
-    unknown = sorted(set(_classes(part)) - set(classes))
-    if unknown:
-      raise ValueError(f'{part} holds the class {unknown[0]!r}, which {train} does not')
-  names, labels = [], []
-  for label, name in enumerate(classes):
-    for file in _images(part / name):
-      names.append(os.path.join(part.name, name, file))
-      labels.append(label)
+  if split == 'train':
+    classes = _classes(train)
+    return _labelled(classes, classes)
+  return _labelled(_classes(_test_folder(root, data)), _classes(train, all_images=False))
+
+
+def _labelled(part: Classes, train: Classes) -> FileSource:
+  """The images of a split, with the labels of the training classes."""
+  remarks = list(part.remarks)
+  for key in part.images:
+    if key not in train.images:
+      name = printable(key)
+      raise ValueError(
+        f'{printable(part.folder)} holds the class {name!r}, which {printable(train.folder)} does not'
+        f'{nearest(name, train.names)}'
+      )
+  missing = [name for name, key in zip(train.names, train.images, strict=True) if key not in part.images]
+  if missing and part.images:
+    remarks.append(f'{printable(part.folder)}: classes without images: {few(missing)}')
+  names: list[str] = []
+  labels: list[int] = []
+  for label, key in enumerate(train.images):
+    files = part.images.get(key, [])
+    names += [os.path.join(part.folder.name, file) for file in files]
+    labels += [label] * len(files)
   if not names:
-    raise ValueError(f'{part} holds no image files ({" ".join(SUFFIXES)}) in its folders')
-  return FileSource(part.parent, names, labels, classes)
+    raise ValueError(
+      f'{printable(part.folder)} holds no image files ({" ".join(image_suffixes())}) in its folders'
+    )
+  return FileSource(part.folder.parent, names, labels, train.names, remarks)
 
 
-def _divided(root, data, split):
+def _divided(root: pathlib.Path, data: Any, split: str) -> FileSource:
   classes = _classes(root)
+  if not classes.images:
+    raise ValueError(f'{printable(root)} holds no image files ({" ".join(image_suffixes())}) in its folders')
   rng = np.random.default_rng(data.split_seed)
-  names, labels = [], []
-  for label, name in enumerate(classes):
-    files = _images(root / name)
+  names: list[str] = []
+  labels: list[int] = []
+  for label, files in enumerate(classes.images.values()):
     if len(files) < 2:
       raise ValueError(
-        f'{root / name} holds {len(files)} images: data.test_share divides each class, which needs two at '
-        'least, one to train and one to test on'
+        f'{printable(root / classes.names[label])} holds {len(files)} images: data.test_share divides each '
+        'class, which needs two at least, one to train and one to test on'
       )
     held_out = min(max(1, round(data.test_share * len(files))), len(files) - 1)
     order = rng.permutation(len(files))
     part = order[:held_out] if split == 'test' else order[held_out:]
-    names += [os.path.join(name, files[i]) for i in sorted(part.tolist())]
+    names += [files[i] for i in sorted(part.tolist())]
     labels += [label] * len(part)
-  return FileSource(root, names, labels, classes)
+  return FileSource(root, names, labels, classes.names, classes.remarks)
 
 
-def image_list(data, split):
-  """Files below data.path that data.train_list or data.test_list name, a line 'NAME LABEL' for each.
-
-  Labels are numbers from 0; there are as many classes as the training list's largest label says.
-
-  Raises:
-    FileNotFoundError: data.path or a list does not exist.
-    ValueError: a line that is not of this form (told with its number), or a test label beyond the classes.
-  """
-  root = _root(data, 'the folder that the names in the lists start from')
-  names, labels = _read_list(data.train_list, 'data.train_list')
-  num_classes = max(labels) + 1
-  if split == 'test':
-    names, labels = _read_list(data.test_list, 'data.test_list')
-    if max(labels) >= num_classes:
-      raise ValueError(
-        f'{data.test_list} holds the label {max(labels)}, but training has {num_classes} classes'
+def _train_folder(root: pathlib.Path, data: Any) -> pathlib.Path | None:
+  """The folder to train on; None if data.test_share divides the classes in `root` instead."""
+  if folder_exists(root / data.train_split):
+    return root / data.train_split
+  folders = _folders(root)
+  spellings = TRAIN_SPELLINGS if data.train_split in TRAIN_SPELLINGS[:1] else (data.train_split,)
+  other = _spelled(folders, spellings)
+  if other and (not data.test_share or _holds_folders(root / other)):
+    return root / other
+  if not data.test_share:
+    hint = nearest(data.train_split, folders)
+    if not hint and folders and not _spelled(folders, TRAIN_SPELLINGS + TEST_SPELLINGS):
+      hint = (
+        f' (the folders there are {few(folders)}: if they are the classes, data.test_share=0.1 divides them)'
       )
-  return FileSource(root, names, labels, [str(label) for label in range(num_classes)])
+    raise FileNotFoundError(
+      f'{printable(root / data.train_split)} is not a folder; data.train_split names it{hint}'
+    )
+  named = data.train_split, data.test_split or TEST_SPLITS[0]
+  split = _spelled(folders, (*TRAIN_SPELLINGS, *TEST_SPELLINGS, *named))
+  if split:
+    raise ValueError(
+      f'{printable(root / split)} looks like a split, but data.test_share divides the folders of '
+      f'{printable(root)} as classes: move or rename it, or set data.train_split and data.test_split'
+    )
+  return None
 
 
-def _root(data, what):
-  if not data.path:
-    raise ValueError(f'data.path is empty: {data.name} needs {what}')
-  root = pathlib.Path(os.path.expanduser(data.path))
-  if not root.is_dir():
-    raise FileNotFoundError(f'data.path is {data.path}, which is not a folder: {data.name} needs {what}')
-  return root
+def _test_folder(root: pathlib.Path, data: Any) -> pathlib.Path:
+  for name in (data.test_split,) if data.test_split else TEST_SPLITS:
+    if folder_exists(root / name):
+      return root / name
+  folders = _folders(root)
+  other = _spelled(folders, (data.test_split,) if data.test_split else TEST_SPELLINGS)
+  if other:
+    return root / other
+  if data.test_split:
+    raise FileNotFoundError(
+      f'{printable(root / data.test_split)} is not a folder; data.test_split names it'
+      f'{nearest(data.test_split, folders)}'
+    )
+  raise FileNotFoundError(
+    f'{printable(root)} holds none of {", ".join(TEST_SPLITS)}: name it with data.test_split'
+  )
 
 
-def _existing(root, name, field):
-  if not (root / name).is_dir():
-    raise FileNotFoundError(f'{root / name} is not a folder; {field} names it')
-  return root / name
+def _spelled(folders: list[str], names: tuple[str, ...]) -> str:
+  """The first folder whose name is one of `names`, in their order, but for the case of letters; or ''."""
+  by_name: dict[str, str] = {}
+  for folder in folders:
+    by_name.setdefault(folder.casefold(), folder)
+  return next((by_name[name.casefold()] for name in names if name.casefold() in by_name), '')
 
 
-def _classes(folder):
-  with os.scandir(folder) as entries:
-    classes = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith('.'))
-  if not classes:
-    raise ValueError(f'{folder} holds no folders: each class needs one, with its images in it')
-  return classes
+def _folders(folder: pathlib.Path, left_out: LeftOut | None = None) -> list[str]:
+  """Names of the folders in a folder, sorted, without hidden ones and links that lead back up."""
+  left_out = LeftOut() if left_out is None else left_out
+  names = []
+  with os.scandir(folder) as opened:
+    entries = sorted(opened, key=lambda entry: entry.name)
+  for entry in entries:
+    if image_files.is_hidden(entry.name):
+      left_out.hidden[entry.name] += 1
+    elif not image_files.is_folder(entry):
+      left_out.files[pathlib.PurePath(entry.name).suffix.lower()] += 1
+    elif entry.is_symlink() and image_files.leads_up(entry.path, folder):
+      left_out.links.append(entry.name)
+    else:
+      names.append(entry.name)
+  return names
 
 
-def _images(folder):
-  """Names of the image files below a folder, relative to it, sorted."""
-  found = []
-  for path, folders, files in os.walk(folder, followlinks=True):
-    folders[:] = [name for name in folders if not name.startswith('.')]  # os.walk enters what is left
-    inner = os.path.relpath(path, folder)
-    for name in files:
-      if name.lower().endswith(SUFFIXES) and not name.startswith('.'):
-        found.append(name if inner == '.' else os.path.join(inner, name))
-  return sorted(found)
+def _holds_folders(folder: pathlib.Path) -> bool:
+  return bool(_folders(folder))
 
 
-def _read_list(path, field):
-  if not path:
-    raise ValueError(f'{field} is empty: image_list needs a file with a line "NAME LABEL" per image')
-  path = pathlib.Path(os.path.expanduser(path))
-  if not path.is_file():
-    raise FileNotFoundError(f'{field} is {path}, which is not a file')
-  names, labels = [], []
-  with path.open(encoding='utf-8-sig', errors='surrogateescape') as lines:
-    for number, line in enumerate(lines, 1):
-      if not line.strip():
-        continue
-      name, label = ('', *line.strip().rsplit(None, 1))[-2:]
-      if not name or not label.isdecimal():
-        raise ValueError(
-          f'{path}, line {number}: expected "NAME LABEL" with a number, found {line.strip()!r}'
-        )
-      names.append(name)
-      labels.append(int(label))
-  if not names:
-    raise ValueError(f'{path} names no images')
-  return names, labels
+def _classes(folder: pathlib.Path, all_images: bool = True) -> Classes:
+  """The Classes of a folder; of each with its first image alone if not `all_images`."""
+  beside, left_out = LeftOut(), LeftOut()
+  folders = _folders(folder, beside)
+  if not folders:
+    raise ValueError(f'{printable(folder)} holds no folders: each class needs one, with its images in it')
+  images: dict[str, list[str]] = {}
+  names, empty = [], []
+  for name in folders:
+    if all_images:
+      files = image_files.list_images(folder / name, left_out)
+    else:
+      files = list(itertools.islice(image_files.iterate_images(folder / name), 1))
+    if not files:
+      empty.append(name)
+      continue
+    key = unicodedata.normalize('NFC', name)
+    if key not in images:
+      names.append(printable(name))
+    images.setdefault(key, []).extend(os.path.join(name, file) for file in files)
+  left_out.hidden += beside.hidden
+  left_out.links = beside.links + left_out.links
+  lines = left_out.lines()
+  if beside.files:
+    lines.append(f'ignored {counted(beside.files.total(), "file")} beside the class folders')
+  if empty:
+    lines.append(f'class folders without images: {few(empty)}')
+  return Classes(folder, images, names, [f'{printable(folder)}: {line}' for line in lines])

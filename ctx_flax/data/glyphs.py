@@ -9,8 +9,12 @@ has chosen.
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
 import numpy as np
+
+from ctx_flax.data.drawn import images_of
+from ctx_flax.data.fonts import font_file
 
 LIST = pathlib.Path(__file__).with_name('glyph_classes.txt')
 # Sans to train on, serif to test on.
@@ -38,13 +42,13 @@ class Glyphs:
   seed: int
 
   @property
-  def num_classes(self):
+  def num_classes(self) -> int:
     return len(self.class_names)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self.length
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> dict[str, Any]:
     import cv2
 
     label = index % self.num_classes
@@ -63,11 +67,11 @@ class Glyphs:
     image += rng.standard_normal((size, size), np.float32) * np.float32(rng.uniform(0, NOISE))
     return {'image': np.clip(image, 0, 255).astype(np.uint8)[..., None], 'label': label}
 
-  def name(self, index):
+  def name(self, index: int) -> str:
     return f'{self.split}[{index}]'
 
 
-def glyphs(data, split):
+def glyphs(data: Any, split: str) -> Glyphs:
   """data.images_per_class images of each of data.classes characters to train, a fifth as many to test."""
   names = class_list()
   if not 2 <= data.classes <= len(names):
@@ -75,21 +79,14 @@ def glyphs(data, split):
   return Glyphs(names[: data.classes], data.image_size, images_of(data, split), split, data.split_seed)
 
 
-def images_of(data, split):
-  """The number of images of a split of classes that are drawn here."""
-  if data.images_per_class < 1:
-    raise ValueError(f'data.images_per_class must be 1 or more, but is {data.images_per_class}')
-  return data.classes * (data.images_per_class if split == 'train' else -(-data.images_per_class // 5))
-
-
 @functools.cache
-def class_list():
+def class_list() -> tuple[str, ...]:
   """The stored characters, in order."""
   return tuple(LIST.read_text(encoding='utf-8').split())
 
 
 @functools.cache
-def drawn(character, font):
+def drawn(character: str, font: str) -> np.ndarray:
   """A character as large as SIDE allows, in the middle of uint8 (SIDE, SIDE); all 0 without an outline."""
   from PIL import Image, ImageDraw
 
@@ -111,16 +108,6 @@ def _font(name):
   from PIL import ImageFont
 
   return ImageFont.truetype(font_file(name), SIDE)
-
-
-def font_file(name):
-  """The path of a font that matplotlib ships."""
-  import matplotlib
-
-  path = pathlib.Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / f'{name}.ttf'
-  if not path.is_file():
-    raise FileNotFoundError(f'matplotlib does not ship {path.name}: pip install -r requirements.txt')
-  return str(path)
 
 
 def _forward(rng, size):
@@ -151,7 +138,7 @@ LARGEST = 1000
 NEAR = 0.035  # mean difference of two drawings of SIDE x SIDE in 0..1 below which they count as the same
 
 
-def choose_classes():
+def choose_classes() -> list[str]:
   """The characters that all fonts have, of which no two look alike in any training font."""
   from fontTools.ttLib import TTFont
 

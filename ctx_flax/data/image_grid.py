@@ -2,19 +2,21 @@
 
 import math
 import os
-import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ctx_flax.data.glyphs import font_file
+from ctx_flax import files
+from ctx_flax.data.fonts import font_file
 
 SIDE = 128  # pixels of an image in the grid, at least
 GAP = 4
 LINE = 16  # height of a caption
 
 
-def captions(batch, class_names):
+def captions(batch: dict[str, np.ndarray], class_names: Sequence[str]) -> list[str]:
   """The class of every row, and of mixed images both with their shares: 'cat' or 'cat 70 dog 30'."""
   labels = batch['label']
   if 'lam' not in batch:
@@ -25,13 +27,19 @@ def captions(batch, class_names):
   ]
 
 
-def to_pixels(images, mean, std):
+def to_pixels(images: Any, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
   """Normalised images (..., 3) -> uint8 RGB, what is out of range cut off."""
   pixels = np.asarray(images) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
   return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
 
 
-def save_image_grid(images, path, mean, std, captions):
+def save_image_grid(
+  images: Any,
+  path: str | os.PathLike[str],
+  mean: Sequence[float],
+  std: Sequence[float],
+  captions: Sequence[str],
+) -> None:
   """Writes a PNG of about as many columns as rows, atomically.
 
   Args:
@@ -54,11 +62,9 @@ def save_image_grid(images, path, mean, std, captions):
     x = GAP + i % columns * (width + GAP)
     y = GAP + i // columns * (height + LINE + GAP)
     grid.paste(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST), (x, y))
+    caption = files.printable(caption)
     while caption and draw.textlength(caption, font) > width:
       caption = caption[:-1]
     draw.text((x, y + height), caption, 'black', font)
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(path.name + '.part')
-  grid.save(part, 'PNG')
-  os.replace(part, path)
+  with files.replacing(path) as part:
+    grid.save(part, 'PNG')

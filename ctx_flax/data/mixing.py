@@ -10,7 +10,15 @@ import math
 import numpy as np
 
 
-def mix(batch, rng, *, mixup, cutmix, probability, switch):
+def mix(
+  batch: dict[str, np.ndarray],
+  rng: np.random.Generator,
+  *,
+  mixup: float,
+  cutmix: float,
+  probability: float,
+  switch: float,
+) -> dict[str, np.ndarray]:
   """Mixes the images of a batch, in place, and adds what the losses need to know.
 
   Args:
@@ -56,7 +64,7 @@ def mix(batch, rng, *, mixup, cutmix, probability, switch):
   }
 
 
-def rectangle(height, width, rng, lam):
+def rectangle(height: int, width: int, rng: np.random.Generator, lam: float) -> tuple[int, int, int, int]:
   """(top, left, bottom, right) of a share 1 - lam of the image, centred anywhere, cut off at the border."""
   side = math.sqrt(1 - lam)
   h, w = int(height * side), int(width * side)

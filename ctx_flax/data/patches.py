@@ -12,10 +12,11 @@ import functools
 import importlib.util
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
-from ctx_flax.data.glyphs import images_of
+from ctx_flax.data.drawn import images_of
 
 LIST = pathlib.Path(__file__).with_name('patch_classes.json')
 PHOTOGRAPHS = {  # name -> (package, file in it)
@@ -52,17 +53,17 @@ class Patches:
   seed: int
 
   @property
-  def num_classes(self):
+  def num_classes(self) -> int:
     return len(self.regions)
 
   @property
-  def class_names(self):
+  def class_names(self) -> tuple[str, ...]:
     return tuple(f'{name} {top},{left}' for name, top, left in self.regions)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self.length
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> dict[str, Any]:
     import cv2
 
     label = index % self.num_classes
@@ -83,11 +84,11 @@ class Patches:
     crop = crop * rng.uniform(*GAIN, 3).astype(np.float32) + np.float32(rng.uniform(-OFFSET, OFFSET))
     return {'image': np.clip(crop, 0, 255).astype(np.uint8), 'label': label}
 
-  def name(self, index):
+  def name(self, index: int) -> str:
     return f'{self.split}[{index}]'
 
 
-def patches(data, split):
+def patches(data: Any, split: str) -> Patches:
   """data.images_per_class crops of each of data.classes regions to train, a fifth as many to test."""
   regions = region_list()
   if not 2 <= data.classes <= len(regions):
@@ -95,7 +96,7 @@ def patches(data, split):
   return Patches(regions[: data.classes], data.image_size, images_of(data, split), split, data.split_seed)
 
 
-def centre(rng, split):
+def centre(rng: np.random.Generator, split: str) -> tuple[int, int]:
   """A whole-numbered (dy, dx) within SHIFT; no two splits share one."""
   while True:
     dy, dx = (int(value) for value in rng.integers(-SHIFT, SHIFT + 1, 2))
@@ -104,13 +105,13 @@ def centre(rng, split):
 
 
 @functools.cache
-def region_list():
+def region_list() -> tuple[tuple[str, int, int], ...]:
   """The stored regions, in order."""
   return tuple((name, top, left) for name, top, left in json.loads(LIST.read_text()))
 
 
 @functools.cache
-def photograph(name):
+def photograph(name: str) -> np.ndarray:
   """A photograph of PHOTOGRAPHS as uint8 (h, w, 3), decoded once in a process."""
   from PIL import Image
 
@@ -129,7 +130,7 @@ DETAIL = 4.0  # least mean gradient of a region, in grey values per pixel; below
 ALIKE = 0.85  # correlation of two regions from which they count as the same
 
 
-def choose_regions():
+def choose_regions() -> list[tuple[str, int, int]]:
   """Regions that do not overlap, with detail, unlike one another, the photographs taking turns."""
   by_photograph = {name: _detailed(name) for name in PHOTOGRAPHS}
   chosen: list[tuple[str, int, int]] = []

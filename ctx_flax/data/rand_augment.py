@@ -4,47 +4,51 @@ Method: https://arxiv.org/abs/1909.13719. Operations take and return 8-bit RGB P
 from 0 to 10; every operation gets stronger with it.
 """
 
+from typing import Any
+
+import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 BICUBIC = Image.Resampling.BICUBIC
+Fill = tuple[int, ...]  # a colour, RGB
 
 
-def rotate(image, degrees, fill):
+def rotate(image: Image.Image, degrees: float, fill: Fill) -> Image.Image:
   """Counter-clockwise about the centre."""
   return image.rotate(degrees, BICUBIC, fillcolor=fill)
 
 
-def shear_x(image, factor, fill):
+def shear_x(image: Image.Image, factor: float, fill: Fill) -> Image.Image:
   """Row y moves to the left by factor * y."""
   return _affine(image, (1, factor, 0, 0, 1, 0), fill)
 
 
-def shear_y(image, factor, fill):
+def shear_y(image: Image.Image, factor: float, fill: Fill) -> Image.Image:
   """Column x moves up by factor * x."""
   return _affine(image, (1, 0, 0, factor, 1, 0), fill)
 
 
-def translate_x(image, fraction, fill):
+def translate_x(image: Image.Image, fraction: float, fill: Fill) -> Image.Image:
   """To the left by a fraction of the width."""
   return _affine(image, (1, 0, fraction * image.size[0], 0, 1, 0), fill)
 
 
-def translate_y(image, fraction, fill):
+def translate_y(image: Image.Image, fraction: float, fill: Fill) -> Image.Image:
   """Up by a fraction of the height."""
   return _affine(image, (1, 0, 0, 0, 1, fraction * image.size[1]), fill)
 
 
-def posterize(image, bits, _):
+def posterize(image: Image.Image, bits: int, _: Fill) -> Image.Image:
   """Keeps so many of the eight bits; with 0, which level 10 means, the image is black."""
   return image.point([value & (0xFF00 >> bits) & 0xFF for value in range(256)] * 3)
 
 
-def solarize(image, threshold, _):
+def solarize(image: Image.Image, threshold: int, _: Fill) -> Image.Image:
   """Inverts the values from the threshold on."""
   return image.point([value if value < threshold else 255 - value for value in range(256)] * 3)
 
 
-def solarize_add(image, addend, _):
+def solarize_add(image: Image.Image, addend: int, _: Fill) -> Image.Image:
   """Adds to the values below 128."""
   return image.point([min(255, value + addend) if value < 128 else value for value in range(256)] * 3)
 
@@ -71,7 +75,7 @@ def _nothing(level, sign):
 
 
 # name -> (from a level in 0..10 and a random sign to the argument, the operation (image, argument, fill)).
-OPERATIONS = {
+OPERATIONS: dict[str, tuple[Any, Any]] = {
   'auto_contrast': (_nothing, lambda image, *_: ImageOps.autocontrast(image)),
   'equalize': (_nothing, lambda image, *_: ImageOps.equalize(image)),
   'invert': (_nothing, lambda image, *_: ImageOps.invert(image)),
@@ -91,7 +95,9 @@ OPERATIONS = {
 NAMES = tuple(OPERATIONS)
 
 
-def draw(rng, operations, magnitude, magnitude_std, probability):
+def draw(
+  rng: np.random.Generator, operations: int, magnitude: float, magnitude_std: float, probability: float
+) -> list[tuple[str, Any]]:
   """The [(name, argument), ...] for one image.
 
   Of `operations` names, drawn with replacement, each is applied with the given probability, at a level from
@@ -107,7 +113,16 @@ def draw(rng, operations, magnitude, magnitude_std, probability):
   return drawn
 
 
-def rand_augment(image, rng, *, operations, magnitude, magnitude_std, probability, fill):
+def rand_augment(
+  image: Image.Image,
+  rng: np.random.Generator,
+  *,
+  operations: int,
+  magnitude: float,
+  magnitude_std: float,
+  probability: float,
+  fill: Fill,
+) -> Image.Image:
   """Applies what `draw` draws to an RGB image; `fill` is the colour of what comes in from outside."""
   for name, argument in draw(rng, operations, magnitude, magnitude_std, probability):
     image = OPERATIONS[name][1](image, argument, fill)

@@ -7,17 +7,18 @@ collection comes to it: a process that ends before leaves some of it to the oper
 import contextlib
 import dataclasses
 import secrets
+from collections.abc import Iterable, Iterator
 from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
 
 
-def new_prefix():
+def new_prefix() -> str:
   """What the names of one iterator's pieces of memory begin with; macOS allows 30 letters in all."""
   return f'ctx-{secrets.token_hex(6)}'
 
 
-def put(index, batch, prefix):
+def put(index: int, batch: dict[str, np.ndarray], prefix: str) -> 'Handle':
   """The Handle of a batch, {name: array}, that it copies to shared memory: what a worker does."""
   name = _name(prefix, index)
   memory = SharedMemory(name, create=True, size=max(1, sum(array.nbytes for array in batch.values())))
@@ -40,7 +41,7 @@ class Handle:
   name: str
   arrays: tuple
 
-  def views(self, memory):
+  def views(self, memory: SharedMemory) -> Iterator[tuple[str, np.ndarray]]:
     """(name, array in the memory) of each."""
     offset = 0
     for name, shape, dtype in self.arrays:
@@ -48,13 +49,13 @@ class Handle:
       offset += view.nbytes
       yield name, view
 
-  def take(self):
+  def take(self) -> dict[str, np.ndarray]:
     """The batch in memory of its own, which jax may keep; the shared memory is given back."""
     with _given_back(self.name) as memory:
       return {name: view.copy() for name, view in self.views(memory)}
 
 
-def give_back(prefix, indices):
+def give_back(prefix: str, indices: Iterable[int]) -> None:
   """Gives back the memory of the batches with these indices that lie there: nobody will take them."""
   for index in indices:
     with contextlib.suppress(FileNotFoundError), _given_back(_name(prefix, index)):

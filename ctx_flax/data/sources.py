@@ -1,24 +1,54 @@
 """Where images come from: a table by name of functions (config.data, split) -> Source.
 
-A source is random access, in an order that never changes, and pickles into worker processes:
-  len(source); source.num_classes; source.class_names, a sequence of as many strings;
-  source[index] -> {'image': uint8 (h, w, 1 or 3)} or {'encoded': bytes of an image file}, and 'label': int,
-    or OSError where a file cannot be read;
-  source.name(index): what messages call the image.
 Splits are 'train' and 'test'; which files they are is up to config.data.
 """
 
-import difflib
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from ctx_flax.data.cub import cub
 from ctx_flax.data.digits import digits
-from ctx_flax.data.folders import image_folder, image_list
+from ctx_flax.data.folders import image_folder
 from ctx_flax.data.glyphs import glyphs
+from ctx_flax.data.image_files import counted
+from ctx_flax.data.lists import image_list
 from ctx_flax.data.patches import patches
 from ctx_flax.data.tfds_source import PREFIX, tfds_source
+from ctx_flax.nearest import nearest
+
+
+class Source(Protocol):
+  """Images with a class each: random access, in an order that never changes; pickles into worker processes.
+
+  A source may have an attribute `remarks`, a sequence of lines: what there is to say about its files.
+  """
+
+  @property
+  def num_classes(self) -> int: ...
+
+  @property
+  def class_names(self) -> Sequence[str]:
+    """`num_classes` names, in the order of the labels."""
+    ...
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    """'image' uint8 (h, w, 1 or 3), or 'encoded': the bytes of an image file; and 'label': int.
+
+    Raises:
+      OSError: a file cannot be read.
+      BadImage: it can, and holds no image.
+    """
+    ...
+
+  def name(self, index: int) -> str:
+    """What messages call the image, by way of ctx_flax.files.printable: it may be the name of any file."""
+    ...
+
 
 SPLITS = ('train', 'test')
-SOURCES = {
+SOURCES: dict[str, Callable[[Any, str], Source]] = {
   'digits': digits,
   'glyphs': glyphs,
   'patches': patches,
@@ -28,7 +58,7 @@ SOURCES = {
 }
 
 
-def open_source(data, split):
+def open_source(data: Any, split: str) -> Source:
   """The source that data.name names: one of SOURCES, or 'tfds:BUILDER'.
 
   Raises:
@@ -42,9 +72,17 @@ def open_source(data, split):
   if data.name.startswith(PREFIX):
     return tfds_source(data, split)
   if data.name not in SOURCES:
-    near = difflib.get_close_matches(data.name, SOURCES, 1)
     raise ValueError(
-      f'unknown data.name {data.name!r}{f", did you mean {near[0]!r}?" if near else ""}; known: '
-      f'{", ".join(sorted(SOURCES))} and tfds:BUILDER'
+      f'unknown data.name {data.name!r}; known: {", ".join(sorted(SOURCES))} and tfds:BUILDER'
+      f'{nearest(data.name, SOURCES)}'
     )
   return SOURCES[data.name](data, split)
+
+
+def describe(train: Source, test: Source) -> list[str]:
+  """What there is to say about the two sources of a run, each a line: their sizes first, then remarks."""
+  sizes = f'{counted(len(train), "training image")}, {counted(len(test), "test image")}'
+  lines = [f'{sizes}, {train.num_classes:,} {"class" if train.num_classes == 1 else "classes"}']
+  for source in (train, test):
+    lines += getattr(source, 'remarks', ())
+  return list(dict.fromkeys(lines))

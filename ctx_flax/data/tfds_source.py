@@ -4,6 +4,8 @@ python -m ctx_flax.data.prepare BUILDER prepares one.
 """
 
 import os
+import shlex
+from typing import Any
 
 from ctx_flax.data.folders import TEST_SPLITS
 
@@ -14,25 +16,25 @@ FORMAT = 'array_record'
 class TfdsSource:
   """A split of a prepared data set with the features 'image' and 'label'; images stay encoded."""
 
-  def __init__(self, elements, class_names, split):
+  def __init__(self, elements: Any, class_names: tuple[str, ...], split: str) -> None:
     self._elements, self.class_names, self._split = elements, class_names, split
 
   @property
-  def num_classes(self):
+  def num_classes(self) -> int:
     return len(self.class_names)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._elements)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> dict[str, Any]:
     element = self._elements[index]
     return {'encoded': bytes(element['image']), 'label': int(element['label'])}
 
-  def name(self, index):
+  def name(self, index: int) -> str:
     return f'{self._split}[{index}]'
 
 
-def tfds_source(data, split):
+def tfds_source(data: Any, split: str) -> TfdsSource:
   """The split data.train_split or data.test_split of the builder that data.name names after PREFIX.
 
   data.path is tfds's data_dir, '' its default. '' for data.test_split is the first there is of TEST_SPLITS.
@@ -52,7 +54,7 @@ def tfds_source(data, split):
     raise ValueError(f'data.name is {data.name}: it needs {error.name}, which is not installed') from error
   splits = dict(builder.info.splits or {})
   if not splits:
-    where = f' --data_dir={data.path}' if data.path else ''
+    where = f' --data_dir={shlex.quote(data.path)}' if data.path else ''
     raise FileNotFoundError(
       f'{name} is not prepared in {builder.data_dir}: run python -m ctx_flax.data.prepare {name}{where} '
       '(--help says what it needs), or take a folder of images: data.name=image_folder'

@@ -6,8 +6,10 @@ normalisation. Everything random comes from the generator that is passed in.
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ctx_flax.data import crops, decode, erasing, rand_augment
@@ -33,7 +35,7 @@ class TrainTransform:
   rand_augment: dict
   erasing: float
 
-  def __call__(self, element, rng):
+  def __call__(self, element: dict[str, Any], rng: np.random.Generator) -> np.ndarray:
     image = decode.open_image(element)
     w, h = image.size
     box: tuple[float, ...] = (0, 0, w, h)
@@ -60,7 +62,7 @@ class EvalTransform:
   mean: tuple
   std: tuple
 
-  def __call__(self, element):
+  def __call__(self, element: dict[str, Any]) -> np.ndarray:
     image = decode.open_image(element)
     w, h = image.size
     box = crops.centre_box(w, h, self.image_size, self.crop_ratio)
@@ -68,19 +70,19 @@ class EvalTransform:
     return normalise(image, self.mean, self.std)
 
 
-def train_transform(config):
+def train_transform(config: Any) -> TrainTransform:
   """The TrainTransform of a config; its random numbers depend on nothing but the generator it is given."""
   fields = {field.name: config.data[field.name] for field in dataclasses.fields(TrainTransform)}
   return TrainTransform(**fields | {'rand_augment': dict(config.data.rand_augment)})
 
 
-def eval_transform(config):
+def eval_transform(config: Any) -> EvalTransform:
   """The EvalTransform of a config."""
   data = config.data
   return EvalTransform(data.image_size, config.eval.crop_ratio, data.mean, data.std)
 
 
-def check_settings(config):
+def check_settings(config: Any) -> None:
   """Raises ValueError naming the first field of the transforms that has no meaning."""
   data, augment = config.data, config.data.rand_augment
   if data.image_size < 1:
@@ -96,8 +98,6 @@ def check_settings(config):
     raise ValueError(f'data.crop_scale must be (), or (least, largest) share, but is {data.crop_scale}')
   if len(data.crop_aspect) != 2 or not 0 < data.crop_aspect[0] <= data.crop_aspect[1]:
     raise ValueError(f'data.crop_aspect must be (least, largest) above 0, but is {data.crop_aspect}')
-  if not 0 <= data.test_share < 1:
-    raise ValueError(f'data.test_share must be 0 (off) or more and below 1, but is {data.test_share}')
   if not 0 < config.eval.crop_ratio <= 1:
     raise ValueError(f'eval.crop_ratio must be above 0 and at most 1, but is {config.eval.crop_ratio}')
   if not 0 <= augment.magnitude <= 10:
@@ -113,7 +113,9 @@ def check_settings(config):
       raise ValueError(f'data.{name} must be 0 (off) or more, but is {value}')
 
 
-def affine(image, angle=0.0, shift=(0.0, 0.0), scale=1.0):
+def affine(
+  image: Image.Image, angle: float = 0.0, shift: tuple[float, float] = (0.0, 0.0), scale: float = 1.0
+) -> Image.Image:
   """Turns, scales and shifts an image about its centre; bilinear between pixels, zero outside.
 
   Args:
@@ -138,7 +140,9 @@ def affine(image, angle=0.0, shift=(0.0, 0.0), scale=1.0):
   return image.transform((w, h), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
 
 
-def random_affine(image, rng, *, rotate, shift, scale):
+def random_affine(
+  image: Image.Image, rng: np.random.Generator, *, rotate: float, shift: float, scale: float
+) -> Image.Image:
   """`affine` with an angle within +-rotate degrees, a shift within +-shift * side and a factor from
   1 / (1 + scale) to 1 + scale, each uniform (the factor in its logarithm)."""
   w, h = image.size
@@ -147,7 +151,7 @@ def random_affine(image, rng, *, rotate, shift, scale):
   return affine(image, angle * rotate, (dy * shift * h, dx * shift * w), math.exp(factor * math.log1p(scale)))
 
 
-def normalise(image, mean, std):
+def normalise(image: Image.Image, mean: npt.ArrayLike, std: npt.ArrayLike) -> np.ndarray:
   """Pillow image, mode L or RGB -> float32 (h, w, 3), (pixel / 255 - mean) / std per channel.
 
   Gray images are repeated to three channels, so that every network takes every image.

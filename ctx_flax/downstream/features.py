@@ -5,19 +5,20 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import tempfile
+import types
 
 import numpy as np
 
+from ctx_flax import files
 from ctx_flax.data import pipeline, transforms
-from ctx_flax.files import replacing
 from ctx_flax.models.inference import apply_in_turn
 from ctx_flax.models.weights import flatten
 from ctx_flax.training.feed import BadImages
 from ctx_flax.training.halt import failed_report
 from ctx_flax.training.over_images import rows_of
 
-# Fields that change no feature, and shift, whose text is another in every process.
-IRRELEVANT = {'parent', 'name', 'axis_name', 'remat', 'shift'}
+IRRELEVANT = {'parent', 'name', 'axis_name', 'remat'}  # fields that change no feature
 PART = 16  # batches in a file: what is lost when the extraction is killed
 
 
@@ -41,7 +42,30 @@ def extract(model, variables, source, config, cache, label):
     BadImage: one could not be read, where data.on_bad_image is 'error'.
     Halt: the cache could not be written (1).
   """
-  folder = pathlib.Path(os.path.expanduser(cache)) / key(model, variables, source, config)
+  cache = pathlib.Path(os.path.expanduser(cache))
+  own = own_functions(model)
+  if own:
+    # Nothing tells tomorrow's function of the same name from today's.
+    print(f'{label}: not kept for later, because the network has a function of its own: {", ".join(own)}')
+    with failed_report(cache):
+      cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+      return _extract_into(pathlib.Path(folder), model, variables, source, config, label)
+  return _extract_into(cache / key(model, variables, source, config), model, variables, source, config, label)
+
+
+def own_functions(model):
+  """The names of a network's fields that hold another function than the family's default."""
+  fields = [field for field in dataclasses.fields(model) if _is_function(field.default)]
+  return [field.name for field in fields if getattr(model, field.name) is not field.default]
+
+
+def _is_function(value):
+  return isinstance(value, types.FunctionType)
+
+
+def _extract_into(folder, model, variables, source, config, label):
+  """What `extract` returns; parts that are complete in the folder are taken from there."""
   batches = -(-len(source) // config.eval.batch_size)
   parts = [folder / f'{i:05d}.npz' for i in range(-(-batches // PART))]
   done = next((i for i, path in enumerate(parts) if not path.exists()), len(parts))
@@ -62,9 +86,10 @@ def extract(model, variables, source, config, cache, label):
 def key(model, variables, source, config):
   """Hash of all that the features depend on: the network, its weights, the images' files, the transform."""
   digest = hashlib.sha256()
-  names = sorted({field.name for field in dataclasses.fields(model)} - IRRELEVANT)
-  fields = [(name, getattr(model, name)) for name in names]
-  digest.update(repr((type(model).__name__, fields)).encode())
+  fields = [field for field in dataclasses.fields(model) if not _is_function(field.default)]
+  names = sorted({field.name for field in fields} - IRRELEVANT)
+  values = [(name, getattr(model, name)) for name in names]
+  digest.update(repr((type(model).__name__, values)).encode())
   for name, value in sorted(flatten(variables).items()):
     array = np.asarray(value)
     digest.update(f'{name} {array.dtype} {array.shape}'.encode())
@@ -100,6 +125,7 @@ def _extract_parts(model, variables, source, config, parts, done, batches, label
     features.append(batch['features'])
     labels.append(batch['labels'])
     if number % PART == 0 or number == batches:
-      with replacing(parts[(number - 1) // PART]) as part, part.open('wb') as file:
+      path = parts[(number - 1) // PART]
+      with files.replacing(path) as part, part.open('wb') as file:  # savez would append .npz to a name
         np.savez(file, features=np.concatenate(features), labels=np.concatenate(labels))
       features, labels = [], []

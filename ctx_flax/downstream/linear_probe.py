@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import rich
 import rich.table
 
 from ctx_flax import files
@@ -18,6 +17,7 @@ from ctx_flax.downstream.features import extract
 from ctx_flax.layers.linear import uniform_fan_in
 from ctx_flax.tasks import task_of
 from ctx_flax.tasks.classification import metrics, networks
+from ctx_flax.terminal import console
 from ctx_flax.training import distributed, restore, setup
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
@@ -168,7 +168,7 @@ def _print(report, config, num_classes):
   shown = functools.partial(_mean_and_deviation, seeds=config.probe.seeds)
   for row in report.values():
     table.add_row(row['model'], *(shown(row[name]) for name in ('top1', 'top5', 'train_top1')))
-  rich.print(table)
+  console().print(table)
 
 
 def _mean_and_deviation(values, seeds):

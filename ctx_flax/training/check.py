@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import rich
 import rich.table
 
-from ctx_flax.training import optimizer, setup
+from ctx_flax.terminal import console
+from ctx_flax.training import optimizer, run_lock, setup
 from ctx_flax.training.halt import bad_data, bad_input
 from ctx_flax.training.parallel import AXIS
 from ctx_flax.training.plan import Plan, make_plan
@@ -39,12 +39,13 @@ def check(config: Any, workdir: str | os.PathLike[str], task: Task) -> dict[str,
   """
   setup.prepare_jax(config)
   with bad_data(), bad_input():
-    plan = make_plan(config, pathlib.Path(workdir), task)
+    plan = make_plan(config, pathlib.Path(workdir), task, thorough=True)
     batch = first_batch(plan.config, lambda c: task.train_batches(plan.train_source, c, 0, 0, 1))
     first_batch(plan.config, lambda c: task.eval_batches(plan.test_source, c, 0, 1))
     step = on_all_devices(plan.step_function)
     jax.eval_shape(step, plan.state, split(batch))
     memory = device_memory(plan, batch)
+    holder = run_lock.holder(workdir)
   layers = task.layers(plan.config, plan.model)
   summary = {
     'layers': layers,
@@ -58,6 +59,8 @@ def check(config: Any, workdir: str | os.PathLike[str], task: Task) -> dict[str,
   if config.check.compile:
     memory['temporary, by the compiler'] = compiled_memory(step, plan.state, split(batch, 1))
   _print(summary, plan)
+  if holder:
+    print(f'{workdir} is in use by {holder}: train would be refused')
   return summary
 
 
@@ -159,7 +162,7 @@ def _print(summary: Mapping[str, Any], plan: Plan) -> None:
   for table in tables:
     for column in table.columns[1:]:
       column.justify = 'right'
-    rich.print(table)
+    console().print(table)
   for line in plan.task.remarks(plan.train_source, plan.test_source):
     print(line)
   size = f'{summary["parameters"]:,} parameters'

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-import rich
 
+from ctx_flax.terminal import console
 from ctx_flax.training import distributed, over_images, parallel, restore, setup, terms
 from ctx_flax.training import step as steps
 from ctx_flax.training.feed import BadImages
@@ -51,7 +51,7 @@ def evaluate(config: Any, workdir: str | os.PathLike[str], task: Task) -> Result
     results = test(task, evaluator, eval_step, variants, source, config, bad)
   left_out = int(distributed.total([bad.take()])[0])
   if first:
-    rich.print(task.table(results))
+    console().print(task.table(results))
     if left_out:
       print(f'{left_out} of {len(source)} images could not be read and do not count')
     print(f'{task.headline(results)}; {origin}', flush=True)

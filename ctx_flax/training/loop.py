@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 
-from ctx_flax.training import distributed, evaluation, parallel, restore, run_folder, setup, starting_point
+from ctx_flax.training import evaluation, parallel, restore, run_folder, setup, starting_point
 from ctx_flax.training.checkpoints import Checkpoints
+from ctx_flax.training.damaged_checkpoints import restore_newest
 from ctx_flax.training.halt import bad_data, bad_input, failed_writes
 from ctx_flax.training.plan import Plan, make_plan
+from ctx_flax.training.run_lock import RunLock
 from ctx_flax.training.running import Run
 from ctx_flax.training.state import TrainState
 from ctx_flax.training.task import Task
@@ -30,9 +32,10 @@ def train(config: Any, workdir: str | os.PathLike[str], task: Task) -> evaluatio
     {'raw': {name: float}, 'EMA': {name: float}}, the test metrics after the last step; no EMA if it is off.
 
   Raises:
-    Halt: the input is wrong (status 2; nothing was touched), an example cannot be read where that is an error
-      (2), SIGINT or SIGTERM came (128 + its number; the state is saved), or the loss or the state is not
-      finite or could not be written (1; the last good checkpoint stays).
+    Halt: the input is wrong or another process trains there (status 2; nothing was touched), an example
+      cannot be read where that is an error (2), SIGINT or SIGTERM came (128 + its number; the state is
+      saved), the loss or the state is not finite or could not be written, or the lock was lost (1; the last
+      good checkpoint stays).
   """
   workdir = pathlib.Path(workdir)
   setup.prepare_jax(config)  # before anything asks jax for its devices
@@ -44,6 +47,9 @@ def train(config: Any, workdir: str | os.PathLike[str], task: Task) -> evaluatio
     stack.enter_context(bad_data())
     stack.enter_context(failed_writes(workdir, lambda: run.step if run else 0))
     with bad_input():
+      lock = stack.enter_context(RunLock(workdir))
+      # Once more: another run may have begun and ended here since.
+      run_folder.check(workdir, plan.config, task.identity)
       train_settings = plan.config.train
       checkpoints = stack.enter_context(
         Checkpoints(
@@ -56,7 +62,7 @@ def train(config: Any, workdir: str | os.PathLike[str], task: Task) -> evaluatio
       )
       if first:
         run_folder.claim(workdir, plan.config)
-    run = Run(plan, checkpoints, start, parallel.replicate(state))
+    run = Run(plan, checkpoints, lock, start, parallel.replicate(state))
     run.open(stack)
     run.introduce(origin)
     run.finish_test()
@@ -71,10 +77,8 @@ def start_state(plan: Plan, checkpoints: Checkpoints) -> tuple[int, TrainState, 
   """(step, TrainState, a line about where it is from): the newest checkpoint, init.weights, or random."""
   config, task = plan.config, plan.task
   state = setup.initial_state(config, task, plan.model, plan.tx)
-  start = checkpoints.latest() or 0
-  distributed.check_same('newest checkpoint', start)
-  if start:
-    restored = checkpoints.restore(start, restore.as_trees(state))
+  start, restored = restore_newest(checkpoints, restore.as_trees(state))
+  if restored:
     return start, state.replace(**restored['variables'], **restored['optimizer']), f'resumed at step {start}'
   if plan.weights is not None:
     state, taken = starting_point.start_from(config, task, plan.model, plan.weights, state)

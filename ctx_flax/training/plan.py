@@ -11,6 +11,7 @@ import optax
 from ctx_flax.training import optimizer, restore, run_folder, setup, starting_point
 from ctx_flax.training import step as steps
 from ctx_flax.training.checkpoints import Checkpoints
+from ctx_flax.training.damaged_checkpoints import newest_whole
 from ctx_flax.training.state import TrainState
 from ctx_flax.training.task import Evaluator, Objective, Task
 
@@ -52,8 +53,14 @@ class Plan:
   weights: restore.Weights | None
 
 
-def make_plan(config: Any, workdir: pathlib.Path, task: Task) -> Plan:
+def make_plan(config: Any, workdir: pathlib.Path, task: Task, thorough: bool = False) -> Plan:
   """The Plan of a config; writes nothing and computes nothing.
+
+  Args:
+    config: a config with the task's fields.
+    workdir: the folder that the run has or would have.
+    task: of the config.
+    thorough: whether to compare the newest checkpoint's arrays with their checksums, as restoring does.
 
   Raises:
     ValueError, OSError, ImportError: the config, the data, the folder, its newest checkpoint or init.weights
@@ -76,7 +83,7 @@ def make_plan(config: Any, workdir: pathlib.Path, task: Task) -> Plan:
   state = jax.eval_shape(lambda: setup.initial_state(config, task, model, tx))
   starting_point.check_freeze(config, state.params)
   weights = None
-  if not check_newest(config, workdir, task, state) and config.init.weights:
+  if not check_newest(config, workdir, task, state, thorough) and config.init.weights:
     weights = restore.read_weights(config.init.weights)
     starting_point.initial_variables(config, task, model, weights, state.variables)
   return Plan(
@@ -98,14 +105,12 @@ def make_plan(config: Any, workdir: pathlib.Path, task: Task) -> Plan:
   )
 
 
-def check_newest(config: Any, workdir: pathlib.Path, task: Task, state: TrainState) -> bool:
-  """Whether workdir holds a checkpoint; ValueError if the newest does not fit the state."""
+def check_newest(config: Any, workdir: pathlib.Path, task: Task, state: TrainState, thorough: bool) -> bool:
+  """Whether workdir holds a checkpoint to go on from; see `make_plan` for what it raises."""
   folder = workdir / 'checkpoints'
   if not folder.is_dir():
     return False
+  trees = restore.as_trees(state)
   with Checkpoints(folder, read_only=True, metric=task.best) as checkpoints:
-    step = checkpoints.latest()
-    if step is None:
-      return False
-    checkpoints.check(step, restore.as_trees(state))
-    return True
+    examine = checkpoints.restore if thorough else checkpoints.check
+    return newest_whole(checkpoints, lambda step: examine(step, trees)) > 0

@@ -13,6 +13,7 @@ from ctx_flax.torch_weights import fit_state_dict, number_of_classes
 from ctx_flax.torch_weights.state_dicts import read_state_dict
 from ctx_flax.training import run_folder
 from ctx_flax.training.checkpoints import Checkpoints
+from ctx_flax.training.damaged_checkpoints import chosen
 from ctx_flax.training.state import TrainState
 from ctx_flax.training.task import Task
 
@@ -73,8 +74,10 @@ def restore_variants(
       lambda x: jax.ShapeDtypeStruct(x.shape, jnp.promote_types(x.dtype, jnp.float32)), expected
     )
   with Checkpoints(workdir / 'checkpoints', read_only=True, metric=task.best) as checkpoints:
-    step = checkpoints.find(config.eval.checkpoint)
-    restored = checkpoints.restore(step, {'variables': tree})['variables']
+    step, trees = chosen(
+      checkpoints, config.eval.checkpoint, lambda step: checkpoints.restore(step, {'variables': tree})
+    )
+  restored = trees['variables']
   raw = {name: restored[name] for name in ('params', 'batch_stats') if restored[name]}
   return f'step {step} of {workdir}', step, variants_of(raw, restored['ema'], config.eval.weights)
 
@@ -164,7 +167,9 @@ def _of_run(path: str) -> Weights:
   if settings is None:
     raise FileNotFoundError(f'{folder} is not the folder of a run: it has no config.json')
   with Checkpoints(folder / 'checkpoints', read_only=True) as checkpoints:
-    tree = checkpoints.read(checkpoints.find(step), 'variables')
+    _, tree = chosen(
+      checkpoints, step, lambda step: checkpoints.read(step, 'variables'), option=f'{folder}/checkpoints/'
+    )
   variables = tree.get('ema') or {name: tree[name] for name in ('params', 'batch_stats') if tree.get(name)}
   arrays = weights.flatten(variables)
   model = {name: value for name, value in settings['model'].items() if value != []}

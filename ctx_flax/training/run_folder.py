@@ -80,9 +80,12 @@ def saved(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
   if not path.exists():
     return None
   try:
-    return json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding='utf-8'))
   except ValueError as error:
     raise ValueError(f'{path} is not valid JSON: {error}') from None
+  if not isinstance(config, dict):
+    raise ValueError(f'{path} holds {type(config).__name__}, not the fields of a config')
+  return config
 
 
 def with_saved(config: Any, workdir: str | os.PathLike[str], field: str) -> Any:
@@ -101,10 +104,13 @@ def with_saved(config: Any, workdir: str | os.PathLike[str], field: str) -> Any:
     *groups, last = name.split('.')
     node = config
     for group in groups:
-      node = node.get(group, {})
+      node = node.get(group, {}) if hasattr(node, 'get') else {}
     if last not in node:
       raise ValueError(f'{workdir}/config.json holds {name}, which this version does not know')
-    node[last] = tuple(value) if isinstance(value, list) else value  # JSON knows no tuples
+    try:
+      node[last] = tuple(value) if isinstance(value, list) else value  # JSON knows no tuples
+    except (TypeError, ValueError):
+      raise ValueError(f'{workdir}/config.json: {name} is {value!r}, which is of another type') from None
   return config
 
 

@@ -16,9 +16,11 @@ from ctx_flax.training import step as steps
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.feed import BadImages, Clock, Feed
 from ctx_flax.training.halt import Halt, stopping_signal
-from ctx_flax.training.logging import MetricLog, Progress
+from ctx_flax.training.logging import Progress
+from ctx_flax.training.metric_log import MetricLog
 from ctx_flax.training.plan import Plan
 from ctx_flax.training.profile import Profile
+from ctx_flax.training.run_lock import RunLock
 from ctx_flax.training.step_metrics import fetch_metrics, in_short
 
 
@@ -29,12 +31,14 @@ class Run:
   Attributes:
     plan: what it was made from.
     checkpoints: where it is saved.
+    lock: of its folder.
     start: the step at which it goes on.
     state: on the devices.
   """
 
   plan: Plan
   checkpoints: Checkpoints
+  lock: RunLock
   start: int
   state: Any
 
@@ -124,6 +128,7 @@ class Run:
     line |= {f'train/{name}': value for name, value in values.items()}
     to_save = due(step, train.checkpoint_every, plan.last_step) or overdue
     if not due(step, train.eval_every, plan.last_step):
+      self.lock.check()
       self.log.write(step, line)
       if to_save or stop:
         self.save()
@@ -156,6 +161,7 @@ class Run:
     value = results.get('EMA', results['raw'])[self.plan.task.best]
     if step < last:
       self.progress.note(f'step {step}: {self.plan.task.headline(results)}')
+    self.lock.check()
     self.log.write(step, line)
     if to_save or value > self.best:
       self.save(value)
@@ -164,6 +170,7 @@ class Run:
 
   def _postpone_test(self, line: dict[str, float]) -> None:
     """Saves the step without its test, which the resumed run does first."""
+    self.lock.check()
     self.save()
     if jax.process_index() == 0:
       pending_test.write(self.plan.workdir, self.step, line)

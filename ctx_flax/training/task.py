@@ -154,7 +154,7 @@ class Task(Protocol):
     return ''
 
   def table(self, results: Mapping[str, Mapping[str, float]]) -> Any:
-    """What --mode=evaluate prints about a test besides the headline, for rich.print; '' for nothing."""
+    """What --mode=evaluate prints about a test besides the headline, for a rich console; '' for nothing."""
     return ''
 
   def layers(self, config: Config, model: Any) -> list[Any]:

@@ -49,6 +49,7 @@ def _add_sweep(config):
 def _add_predict(config):
   config.predict = predict = ml_collections.ConfigDict()  # --mode=predict
   predict.images = ''  # files, folders and globs, separated by commas
+  predict.list = ''  # file with a file name in each line, or separated by NUL bytes
   predict.top = 5  # classes shown of every stage
   predict.format = 'table'  # or 'jsonl', 'csv'
   predict.output = ''  # file that is written; '' = standard output
@@ -104,6 +105,7 @@ RULES = {
   'sweep.over': Tuple(Scalar(tuples=True), 'must hold values of sweep.field'),
   'sweep.seeds': Whole(1, 1000),
   'predict.images': Text(),
+  'predict.list': Text(),
   'predict.top': Whole(1),
   'predict.format': Choice(('table', 'jsonl', 'csv')),
   'predict.output': Text(),

@@ -75,6 +75,9 @@ class Classification(Task):
   def check_sources(self, train_source: Any, test_source: Any) -> None:
     networks.check_classes(train_source, test_source)
 
+  def remarks(self, train_source: Any, test_source: Any) -> list[str]:
+    return sources.describe(train_source, test_source)
+
   def resolve(self, config: Any, workdir: Any, source: Any) -> Any:
     return class_counts.with_class_counts(config, workdir, source.num_classes)
 
@@ -85,7 +88,7 @@ class Classification(Task):
     return pipeline.describe_bad(source, index, config)
 
   def draw(self, batch: Batch, source: Any, path: str | os.PathLike[str], config: Any) -> None:
-    captions = image_grid.captions(batch, source.class_names)[:GRID]
+    captions = image_grid.captions(dict(batch), source.class_names)[:GRID]
     data = config.data
     image_grid.save_image_grid(batch['image'][:GRID], pathlib.Path(path), data.mean, data.std, captions)
 

@@ -1,0 +1,99 @@
+"""Rows of a batch from the elements of a source, and what stands in for one that cannot be read.
+
+Each row gets two entries more than its function returns:
+  'weight' float32: 1 for elements, 0 for rows that only fill up a batch;
+  'bad' int32: the index of the unreadable element that stood in this place, -1 if none did.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ctx_flax.data.batches import Row
+from ctx_flax.data.decode import BadImage
+from ctx_flax.data.sources import Source
+from ctx_flax.files import printable
+
+BAD_IN_A_ROW = 100  # so many unreadable images are no accident
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainElement:
+  """(index, np.random.Generator) -> one row of a batch, for batches.train_batches.
+
+  An element that cannot be read is replaced by the next good one.
+
+  Attributes:
+    source: of the elements.
+    row: (element, np.random.Generator) -> {name: array}. BadImage and OSError say that it cannot be read.
+    on_bad_image: 'skip' as said, or 'error'.
+  """
+
+  source: Source
+  row: Callable[[dict[str, Any], np.random.Generator], Row]
+  on_bad_image: str
+
+  def __call__(self, index: int, rng: np.random.Generator) -> Row:
+    attempts, first = min(BAD_IN_A_ROW, len(self.source)), ''
+    for further in range(attempts):
+      chosen = (index + further) % len(self.source)
+      try:
+        return _weighted(self.row(self.source[chosen], rng), bad=index if further else -1)
+      except (BadImage, OSError) as error:
+        if self.on_bad_image == 'error':
+          raise _as_error(self.source, chosen, error) from error
+        first = first or printable(str(error))  # with the whole path, if it is an error of the file system
+    raise BadImage(
+      f'{attempts} images in a row from {printable(self.source.name(index))} on cannot be read: check '
+      f'data.path; the first: {first}'
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalElement:
+  """Index -> one row of a batch, for batches.eval_batches; indices from len(source) on are filling rows.
+
+  Attributes:
+    source: of the elements.
+    row: element -> {name: array}. BadImage and OSError say that it cannot be read.
+    filling: () -> the row, of weight 0, that stands for an unreadable element and fills up the last batch.
+    on_bad_image: 'skip': such elements have weight 0; or 'error'.
+  """
+
+  source: Source
+  row: Callable[[dict[str, Any]], Row]
+  filling: Callable[[], Row]
+  on_bad_image: str
+
+  def __call__(self, index: int) -> Row:
+    bad = -1
+    if index < len(self.source):
+      try:
+        return _weighted(self.row(self.source[index]))
+      except (BadImage, OSError) as error:
+        if self.on_bad_image == 'error':
+          raise _as_error(self.source, index, error) from error
+        bad = index
+    return _weighted(self.filling(), weight=0, bad=bad)
+
+
+def describe(source: Source, index: int, error: Exception) -> str:
+  """'NAME: reason' of an element that cannot be read, on one line."""
+  return printable(f'{source.name(index)}: {_reason(error)}')
+
+
+def _weighted(row: Row, weight: float = 1, bad: int = -1) -> Row:
+  return {**row, 'weight': np.float32(weight), 'bad': np.int32(bad)}
+
+
+def _as_error(source: Source, index: int, error: Exception) -> BadImage:
+  name = printable(source.name(index))
+  return BadImage(f'{name} cannot be read: {_reason(error)}; data.on_bad_image=skip goes on without it')
+
+
+def _reason(error: Exception) -> str:
+  return printable(
+    ' '.join(str(error.strerror if isinstance(error, OSError) and error.strerror else error).split())
+  )
