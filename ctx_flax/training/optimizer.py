@@ -98,22 +98,22 @@ def make_optimizer(
   )
 
 
-def adamw(settings: Any, factors: Factors) -> list[optax.GradientTransformation]:
+def adamw(optimizer: Any, factors: Factors) -> list[optax.GradientTransformation]:
   """AdamW, https://arxiv.org/abs/1711.05101: weight decay decoupled, times the rate.
 
   Args:
-    settings: uses beta1, beta2, eps, weight_decay.
+    optimizer: uses beta1, beta2, eps, weight_decay.
     factors: params -> (factors on the rate, factors on the decay).
   """
 
   def decay_and_scale(update, parameter, rate, decay):
-    return _scaled(_decayed(update, parameter, settings.weight_decay * decay), rate)
+    return _scaled(_decayed(update, parameter, optimizer.weight_decay * decay), rate)
 
-  moments = optax.scale_by_adam(settings.beta1, settings.beta2, settings.eps)
+  moments = optax.scale_by_adam(optimizer.beta1, optimizer.beta2, optimizer.eps)
   return [_without_frozen(moments, factors), _for_each(decay_and_scale, factors)]
 
 
-def sgd(settings: Any, factors: Factors) -> list[optax.GradientTransformation]:
+def sgd(optimizer: Any, factors: Factors) -> list[optax.GradientTransformation]:
   """SGD with momentum as torch.optim.SGD without dampening.
 
     g = g + weight_decay * p
@@ -123,23 +123,23 @@ def sgd(settings: Any, factors: Factors) -> list[optax.GradientTransformation]:
   The buffer is independent of the rate, so that a drop of the rate acts at once.
 
   Args:
-    settings: uses momentum, nesterov, weight_decay.
+    optimizer: uses momentum, nesterov, weight_decay.
     factors: params -> (factors on the rate, factors on the decay).
   """
-  if not 0 <= settings.momentum < 1:
-    raise ValueError(f'optimizer.momentum must be at least 0 (off) and below 1, but is {settings.momentum}')
-  if settings.nesterov and not settings.momentum:
+  if not 0 <= optimizer.momentum < 1:
+    raise ValueError(f'optimizer.momentum must be at least 0 (off) and below 1, but is {optimizer.momentum}')
+  if optimizer.nesterov and not optimizer.momentum:
     raise ValueError('optimizer.nesterov needs a momentum, but optimizer.momentum is 0')
 
   def decay_gradient(gradient, parameter, rate, factor):
     del rate
-    return _decayed(gradient, parameter, settings.weight_decay * factor)
+    return _decayed(gradient, parameter, optimizer.weight_decay * factor)
 
   def scale(update, parameter, rate, factor):
     del parameter, factor
     return _scaled(update, rate)
 
-  buffer = optax.trace(settings.momentum, settings.nesterov) if settings.momentum else optax.identity()
+  buffer = optax.trace(optimizer.momentum, optimizer.nesterov) if optimizer.momentum else optax.identity()
   return [_for_each(decay_gradient, factors), _without_frozen(buffer, factors), _for_each(scale, factors)]
 
 
