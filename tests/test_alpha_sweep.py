@@ -9,6 +9,7 @@ from tiny import tiny_config
 
 from ctx_flax.analysis import alpha_sweep, many_runs
 from ctx_flax.tasks import run
+from ctx_flax.training import repeats
 from ctx_flax.training.halt import Halt
 
 
@@ -142,6 +143,6 @@ def test_runs_for_real(tmp_path, capsys):
 
 
 def test_mean_and_deviation():
-  assert many_runs.mean_and_deviation([1, 3]) == (2.0, 2**0.5)
-  mean, deviation = many_runs.mean_and_deviation([5])
+  assert repeats.mean_and_deviation([1, 3]) == (2.0, 2**0.5)
+  mean, deviation = repeats.mean_and_deviation([5])
   assert mean == 5 and np.isnan(deviation)
