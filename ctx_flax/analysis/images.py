@@ -68,7 +68,8 @@ def normalised_for(images: Images, data: Any, other: Any) -> Images:
     other: that of the other run.
   """
   scale = np.asarray(data.std, np.float32) / np.asarray(other.std, np.float32)
-  shift = (np.asarray(data.mean, np.float32) - other.mean) / np.asarray(other.std, np.float32)
+  shift = np.asarray(data.mean, np.float32) - np.asarray(other.mean, np.float32)
+  shift = shift / np.asarray(other.std, np.float32)
   if (scale == 1).all() and (shift == 0).all():
     return images
   return dataclasses.replace(images, arrays=(images.arrays * scale + shift).astype(np.float32))
