@@ -67,9 +67,9 @@ def normalised_for(images: Images, data: Any, other: Any) -> Images:
     data: config.data of the run that they were made for.
     other: that of the other run.
   """
-  scale = np.asarray(data.std, np.float32) / np.asarray(other.std, np.float32)
-  shift = np.asarray(data.mean, np.float32) - np.asarray(other.mean, np.float32)
-  shift = shift / np.asarray(other.std, np.float32)
+  std = np.asarray(other.std, np.float32)
+  scale = np.asarray(data.std, np.float32) / std
+  shift = (np.asarray(data.mean, np.float32) - np.asarray(other.mean, np.float32)) / std
   if (scale == 1).all() and (shift == 0).all():
     return images
   return dataclasses.replace(images, arrays=(images.arrays * scale + shift).astype(np.float32))
