@@ -21,6 +21,7 @@ ALLOWED = {
     'ctx_flax.torch_weights',
     'ctx_flax.data',
     'ctx_flax.training',
+    'ctx_flax.files',
   },
   'ctx_flax.downstream': {
     'ctx_flax.layers',
