@@ -141,6 +141,14 @@ def test_runs_for_real(tmp_path, capsys):
   assert 'run ' not in printed and 'stage 4' in printed and 'data.split_seed' in printed
 
 
+@pytest.mark.parametrize('data', [b'', b'{"accur', b'[1]', b'\xff'])
+def test_a_damaged_result_is_no_result(tmp_path, capsys, data):
+  path = tmp_path / many_runs.RESULT
+  path.write_bytes(data)
+  assert many_runs.read_result(path) == {}
+  assert capsys.readouterr().out == f'{path} is damaged: the run is tested again\n'
+
+
 def test_mean_and_deviation():
   assert many_runs.mean_and_deviation([1, 3]) == (2.0, 2**0.5)
   mean, deviation = many_runs.mean_and_deviation([5])
