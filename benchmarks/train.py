@@ -54,7 +54,7 @@ def train_step(recipe, plain, remat, settings):
 def compiled_step(config, num_classes, b):
   """A Program of one training step of a config on one device, for batches of b images."""
   model = networks.build_model(config, types.SimpleNamespace(num_classes=num_classes))
-  tx = optimizer.make_optimizer(config, config.optimizer.learning_rate)
+  tx = optimizer.make_optimizer(config, config.optimizer.learning_rate, network=model)
   state = setup.initial_state(config, TASK, model, tx)
   side = config.data.image_size
   batch = {

@@ -27,6 +27,11 @@ def metric_lines(workdir):
   return [{name: value for name, value in line.items() if name not in TIMED} for line in lines]
 
 
+def contents(workdir):
+  """{path: bytes} of all files below a folder."""
+  return {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
+
+
 def make_run(config, workdir, step=2):
   """The folder of a run that stopped at `step`, its weights and averaged weights random, each its own."""
   source = sources.open_source(config.data, 'train')

@@ -3,45 +3,19 @@
 import resource
 import shutil
 
-import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from checkpoint_trees import assert_equal, trees
 
 from ctx_flax.training.checkpoints import Checkpoints, SaveError
 
 
-class Variables(flax.struct.PyTreeNode):
-  params: dict
-  batch_stats: dict
-
-
-def trees(seed=0, width=4):
-  """A tree with a struct, empty nodes, scalars and optax's tuples, all different by seed."""
-  rng = np.random.default_rng(seed)
-  params = {
-    'conv': {'kernel': rng.normal(size=(3, width)).astype(np.float32), 'bias': np.zeros(width, np.float32)}
-  }
-  tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
-  return {
-    'variables': Variables(params, {}),
-    'optimizer': {'step': jnp.asarray(seed, jnp.int32), 'opt_state': tx.init(params)},
-  }
-
-
-def assert_equal(a, b):
-  assert jax.tree.structure(a) == jax.tree.structure(b)
-  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-    np.testing.assert_array_equal(np.asarray(x), np.asarray(y), strict=True)
-
-
 def test_saved_is_restored(tmp_path):
-  with Checkpoints(tmp_path / 'c') as checkpoints:
+  with Checkpoints(tmp_path / 'c', metric='accuracy') as checkpoints:
     assert checkpoints.latest() is None
     checkpoints.save(7, trees(7))
-  with Checkpoints(tmp_path / 'c', read_only=True) as checkpoints:
+  with Checkpoints(tmp_path / 'c', read_only=True, metric='accuracy') as checkpoints:
     assert checkpoints.latest() == 7
     assert_equal(checkpoints.restore(7, trees(0)), trees(7))
     # One tree alone, without knowing the other.
@@ -51,7 +25,7 @@ def test_saved_is_restored(tmp_path):
 
 def test_arrays_may_change_right_after_save(tmp_path):
   array = np.arange(1 << 20, dtype=np.float32)
-  with Checkpoints(tmp_path) as checkpoints:
+  with Checkpoints(tmp_path, metric='accuracy') as checkpoints:
     checkpoints.save(1, {'t': {'array': array}})
     array[:] = -1
     checkpoints.wait()
@@ -60,22 +34,22 @@ def test_arrays_may_change_right_after_save(tmp_path):
 
 
 def test_the_newest_few_are_kept(tmp_path):
-  with Checkpoints(tmp_path, keep=2) as checkpoints:
+  with Checkpoints(tmp_path, keep=2, metric='accuracy') as checkpoints:
     for step in (1, 2, 10):
       checkpoints.save(step, trees(step))
   assert {path.name for path in tmp_path.iterdir()} == {'2', '10'}
-  with Checkpoints(tmp_path, keep=2) as checkpoints:
+  with Checkpoints(tmp_path, keep=2, metric='accuracy') as checkpoints:
     assert checkpoints.latest() == 10
 
 
 def test_the_best_is_kept_beside_the_newest(tmp_path):
-  with Checkpoints(tmp_path, keep=1, keep_best=True) as checkpoints:
+  with Checkpoints(tmp_path, keep=1, keep_best=True, metric='accuracy') as checkpoints:
     assert checkpoints.best_value() == -np.inf
     for step, accuracy in ((1, 0.5), (2, 0.9), (3, None), (4, 0.7)):
       checkpoints.save(step, trees(step), accuracy)
     checkpoints.wait()
     assert checkpoints.steps() == [2, 4]
-  with Checkpoints(tmp_path, keep=1, keep_best=True) as checkpoints:
+  with Checkpoints(tmp_path, keep=1, keep_best=True, metric='accuracy') as checkpoints:
     assert checkpoints.best() == (2, 0.9) and checkpoints.best_value() == 0.9
     assert [checkpoints.find(which) for which in ('best', 'latest', 2, '4')] == [2, 4, 2, 4]
     with pytest.raises(ValueError, match=r"'3': it must be latest, best or one of the steps \[2, 4\]"):
@@ -87,7 +61,7 @@ def test_the_best_is_kept_beside_the_newest(tmp_path):
 
 
 def test_nothing_to_find(tmp_path):
-  with Checkpoints(tmp_path) as checkpoints:
+  with Checkpoints(tmp_path, metric='accuracy') as checkpoints:
     with pytest.raises(ValueError, match='holds no complete checkpoint'):
       checkpoints.find('latest')
     checkpoints.save(1, trees(1))
@@ -100,7 +74,7 @@ def test_what_cannot_be_written_is_told_and_the_one_before_stays(tmp_path):
   """The limit on the size of a file stands for a full disk: both fail in the middle of writing."""
   with (
     pytest.raises(SaveError, match=r'checkpoint 2 could not be written: \S'),
-    Checkpoints(tmp_path) as checkpoints,
+    Checkpoints(tmp_path, metric='accuracy') as checkpoints,
   ):
     checkpoints.save(1, trees(1))
     checkpoints.wait()
@@ -111,13 +85,13 @@ def test_what_cannot_be_written_is_told_and_the_one_before_stays(tmp_path):
       checkpoints.wait()
     finally:
       resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-  with Checkpoints(tmp_path) as checkpoints:
+  with Checkpoints(tmp_path, metric='accuracy') as checkpoints:
     assert checkpoints.steps() == [1]
     assert_equal(checkpoints.restore(1, trees()), trees(1))
 
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
-  with Checkpoints(tmp_path) as checkpoints:
+  with Checkpoints(tmp_path, metric='accuracy') as checkpoints:
     checkpoints.save(1, trees(1))
     checkpoints.wait()
     needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(trees(2)))
@@ -133,15 +107,15 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
 
 
 def test_a_half_written_one_is_ignored_and_replaced(tmp_path):
-  with Checkpoints(tmp_path, keep=3) as checkpoints:
+  with Checkpoints(tmp_path, keep=3, metric='accuracy') as checkpoints:
     checkpoints.save(5, trees(5))
   # As a killed process leaves it, and as a copy that broke off leaves it.
   (tmp_path / '6.orbax-checkpoint-tmp' / 'variables.orbax-checkpoint-tmp').mkdir(parents=True)
   (tmp_path / '7' / 'variables').mkdir(parents=True)
-  with Checkpoints(tmp_path, read_only=True) as checkpoints:
+  with Checkpoints(tmp_path, read_only=True, metric='accuracy') as checkpoints:
     assert checkpoints.latest() == 5
   assert (tmp_path / '6.orbax-checkpoint-tmp').exists()
-  with Checkpoints(tmp_path, keep=3) as checkpoints:
+  with Checkpoints(tmp_path, keep=3, metric='accuracy') as checkpoints:
     assert checkpoints.latest() == 5
     for step in (6, 7):
       checkpoints.save(step, trees(step))
@@ -152,7 +126,7 @@ def test_a_half_written_one_is_ignored_and_replaced(tmp_path):
 
 
 def test_one_that_does_not_fit_is_refused_and_stays(tmp_path):
-  with Checkpoints(tmp_path) as checkpoints:
+  with Checkpoints(tmp_path, metric='accuracy') as checkpoints:
     checkpoints.save(1, trees(1))
     checkpoints.wait()
     files = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
@@ -177,7 +151,7 @@ def test_one_that_does_not_fit_is_refused_and_stays(tmp_path):
 
 def test_long_lists_of_differences_are_cut(tmp_path):
   many = {'variables': {f'p{i:02d}': np.zeros(1, np.float32) for i in range(30)}}
-  with Checkpoints(tmp_path) as checkpoints:
+  with Checkpoints(tmp_path, metric='accuracy') as checkpoints:
     checkpoints.save(1, {'variables': {'q': np.zeros(1, np.float32)}})
     checkpoints.wait()
     with pytest.raises(ValueError, match=r'p05 \(1,\) float32 and 24 more; only in it: variables/q'):

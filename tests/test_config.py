@@ -328,7 +328,7 @@ def test_mistakes_in_a_recipe_are_one_line(parse, tmp_path, recipe, message):
     ('train.batch_size=2.5', r'config\.train\.batch_size=2\.5'),
     ('data.flip=yes', r'config\.data\.flip=yes'),
     ('data.mean=abc', r'data\.mean'),
-    ('model.dims=(8,16', r'model\.dims must hold whole numbers'),
+    ('model.dims=(8,16', r'config\.model\.dims=\(8,16'),
     ('seed=99999999999999999999', r'seed must be between 0 and'),
     ('profile=maybe', r'config\.profile=maybe'),
   ],

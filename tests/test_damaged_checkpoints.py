@@ -8,12 +8,11 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from run_files import arrays, metric_lines
-from test_checkpoints import assert_equal, trees
-from test_loop import contents, tiny_config
+from checkpoint_trees import assert_equal, trees
+from mean_colour import MeanColour, settings
+from run_files import arrays, contents, metric_lines
 
-from ctx_flax.training import checkpoint_files, damaged_checkpoints, distributed, evaluation, loop
-from ctx_flax.training import starting_point as starts
+from ctx_flax.training import checkpoint_files, damaged_checkpoints, distributed, evaluation, loop, restore
 from ctx_flax.training.checkpoint_files import DamagedCheckpoint
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.halt import Halt
@@ -28,7 +27,7 @@ def large(seed):
 def saved(tmp_path_factory):
   """A folder of the steps 3 and 7, saved with values."""
   folder = tmp_path_factory.mktemp('saved')
-  with Checkpoints(folder, keep=2) as checkpoints:
+  with Checkpoints(folder, keep=2, metric='accuracy') as checkpoints:
     checkpoints.save(3, large(3), 0.25)
     checkpoints.save(7, large(7), 0.5)
   return folder
@@ -97,13 +96,13 @@ def test_an_array_that_is_not_what_was_saved_is_damage(copy):
 
 def test_checkpoints_without_checksums_are_restored(tmp_path):
   """Those of versions before: what is not finite is damage there, and values belong to the accuracy."""
-  with Checkpoints(tmp_path, keep=2) as checkpoints:
+  with Checkpoints(tmp_path, keep=2, metric='accuracy') as checkpoints:
     checkpoints.save(3, trees(3), 0.5)
     checkpoints.save(7, {'t': {'a': np.array([1, np.nan], np.float32)}})
   for path in tmp_path.glob('*/_CHECKPOINT_METADATA'):
     about = json.loads(path.read_text())
     path.write_text(json.dumps(about | {'custom_metadata': {}}))
-  with Checkpoints(tmp_path) as checkpoints:
+  with Checkpoints(tmp_path, metric='accuracy') as checkpoints:
     assert_equal(checkpoints.restore(3, trees(0)), trees(3))
     with pytest.raises(DamagedCheckpoint, match='t/a is not finite'):
       checkpoints.read(7, 't')
@@ -118,7 +117,7 @@ def test_the_newest_that_is_whole_is_restored_and_damaged_ones_are_set_aside(cop
     damage(copy / '7')
     files = {path.relative_to(copy / '7'): data for path, data in contents(copy / '7').items()}
     told = []
-    with Checkpoints(copy, keep=2, keep_best=True) as checkpoints:
+    with Checkpoints(copy, keep=2, keep_best=True, metric='accuracy') as checkpoints:
       start, restored = damaged_checkpoints.restore_newest(checkpoints, large(0), told.append)
       assert start == 3 and checkpoints.steps() == [3] and checkpoints.best() == (3, 0.25)
       assert_equal(restored, large(3))
@@ -129,7 +128,7 @@ def test_the_newest_that_is_whole_is_restored_and_damaged_ones_are_set_aside(cop
       checkpoints.save(7, large(7), 0.5)
       checkpoints.wait()
       assert checkpoints.steps() == [3, 7] and checkpoints.best() == (7, 0.5)
-  with Checkpoints(copy, keep=2, keep_best=True) as checkpoints:
+  with Checkpoints(copy, keep=2, keep_best=True, metric='accuracy') as checkpoints:
     checkpoints.save(8, large(8), 0.1)
     checkpoints.save(9, large(9), 0.1)
   assert {path.name for path in copy.iterdir()} == {'7', '8', '9', 'damaged-7', 'damaged-7-2'}
@@ -139,7 +138,7 @@ def test_if_none_can_be_restored_nothing_is_changed(copy):
   for step in ('3', '7'):
     damage(copy / step)
   before = contents(copy)
-  with Checkpoints(copy) as checkpoints:
+  with Checkpoints(copy, metric='accuracy') as checkpoints:
     with pytest.raises(
       ValueError, match=r'no checkpoint in .* can be restored \(7: .*; 3: .*\): take another'
     ):
@@ -151,19 +150,22 @@ def test_if_none_can_be_restored_nothing_is_changed(copy):
 def test_an_incomplete_copy_is_no_start_from_nothing(copy):
   shutil.rmtree(copy / '3')
   (copy / '7' / '_CHECKPOINT_METADATA').unlink()
-  with Checkpoints(copy) as checkpoints, pytest.raises(ValueError, match='7: it is not complete'):
+  with (
+    Checkpoints(copy, metric='accuracy') as checkpoints,
+    pytest.raises(ValueError, match='7: it is not complete'),
+  ):
     damaged_checkpoints.restore_newest(checkpoints, large(0))
 
 
 def test_no_checkpoint_is_a_start_from_nothing(tmp_path):
-  with Checkpoints(tmp_path / 'new') as checkpoints:
+  with Checkpoints(tmp_path / 'new', metric='accuracy') as checkpoints:
     assert damaged_checkpoints.restore_newest(checkpoints, large(0)) == (0, None)
 
 
 def test_an_older_one_whose_value_is_lost_does_not_keep_orbax_from_saving(copy):
   (copy / '3' / 'metrics' / 'metrics').write_bytes(b'\0\0\0')
   told = []
-  with Checkpoints(copy, keep=5) as checkpoints:
+  with Checkpoints(copy, keep=5, metric='accuracy') as checkpoints:
     assert damaged_checkpoints.restore_newest(checkpoints, large(0), told.append)[0] == 7
     checkpoints.save(8, large(8))
   assert {path.name for path in copy.iterdir()} == {'7', '8', 'damaged-3'}
@@ -172,7 +174,10 @@ def test_an_older_one_whose_value_is_lost_does_not_keep_orbax_from_saving(copy):
 
 def test_what_does_not_fit_is_not_damage(copy):
   before = contents(copy)
-  with Checkpoints(copy) as checkpoints, pytest.raises(ValueError, match='does not fit') as refused:
+  with (
+    Checkpoints(copy, metric='accuracy') as checkpoints,
+    pytest.raises(ValueError, match='does not fit') as refused,
+  ):
     damaged_checkpoints.restore_newest(checkpoints, {'variables': trees(0, width=5)['variables']})
   assert not isinstance(refused.value, DamagedCheckpoint) and contents(copy) == before
 
@@ -191,13 +196,16 @@ def test_a_disk_that_cannot_be_read_is_not_damage(copy, monkeypatch, name):
 
   with monkeypatch.context() as patch:
     patch.setattr(pathlib.Path, 'open', fail)
-    with Checkpoints(copy) as checkpoints, pytest.raises(OSError, match=f'Input/output error.*{name}'):
+    with (
+      Checkpoints(copy, metric='accuracy') as checkpoints,
+      pytest.raises(OSError, match=f'Input/output error.*{name}'),
+    ):
       damaged_checkpoints.restore_newest(checkpoints, large(0))
   assert contents(copy) == before
 
 
 def test_a_folder_that_vanished_is_not_damage(copy):
-  with Checkpoints(copy) as checkpoints:
+  with Checkpoints(copy, metric='accuracy') as checkpoints:
     shutil.rmtree(copy)
     with pytest.raises(FileNotFoundError, match=str(copy)):
       damaged_checkpoints.restore_newest(checkpoints, large(0))
@@ -211,7 +219,7 @@ def test_one_that_another_process_cannot_restore_is_damaged(copy, monkeypatch):
   answers = iter([[1.0], [0.0], [0.0]])  # of all processes: step 7 is damaged, step 3 is not, and go on
   monkeypatch.setattr(distributed, 'total', lambda _: next(answers))
   before = contents(copy)
-  with Checkpoints(copy) as checkpoints:
+  with Checkpoints(copy, metric='accuracy') as checkpoints:
     start, restored = damaged_checkpoints.restore_newest(checkpoints, large(0))
     assert start == 3 and checkpoints.steps() == [3] and checkpoints.best() == (3, 0.25)
     assert_equal(restored, large(3))
@@ -220,7 +228,7 @@ def test_one_that_another_process_cannot_restore_is_damaged(copy, monkeypatch):
 
 def test_reading_names_the_newest_that_is_whole(copy):
   read = lambda step: checkpoint_files.restore(copy / str(step), large(0))
-  with Checkpoints(copy, read_only=True) as checkpoints:
+  with Checkpoints(copy, read_only=True, metric='accuracy') as checkpoints:
     assert damaged_checkpoints.chosen(checkpoints, 'best', read)[0] == 7
     damage(copy / '7')
     before = contents(copy)
@@ -239,12 +247,11 @@ def test_reading_names_the_newest_that_is_whole(copy):
   assert contents(copy).keys() == before.keys()
 
 
+@pytest.mark.usefixtures('mean_colour_task')
 def test_a_run_goes_on_before_the_damage_to_the_same_bits(tmp_path, capsys):
-  config = tiny_config()
-  config.model.update(name='resnet_mini', dims=(8, 8, 8, 8), drop_path_rate=0.0)
-  config.train.update(steps=4, eval_every=2)
+  config, task = settings(steps=4), MeanColour()
   run, whole = tmp_path / 'run', tmp_path / 'whole'
-  results = loop.train(config, run)
+  results = loop.train(config, run, task)
   shutil.copytree(run, whole)
   damage(run / 'checkpoints' / '4')
   before = contents(run)
@@ -252,14 +259,14 @@ def test_a_run_goes_on_before_the_damage_to_the_same_bits(tmp_path, capsys):
   config.eval.checkpoint = 'latest'
   message = r'checkpoints/4 is damaged: .*; the newest that is whole is 2: --config\.eval\.checkpoint=2'
   with pytest.raises(Halt, match=message) as refused:
-    evaluation.evaluate(config, run)
+    evaluation.evaluate(config, run, task)
   assert refused.value.status == 2
   with pytest.raises(DamagedCheckpoint, match=f'4 is damaged: .* is 2: {run}/checkpoints/2'):
-    starts.read_weights(run)
+    restore.read_weights(run)
   assert contents(run) == before
 
   capsys.readouterr()
-  assert loop.train(config, run) == results
+  assert loop.train(config, run, task) == results
   assert 'checkpoint 4 is damaged (' in capsys.readouterr().out
   assert {path.name for path in (run / 'checkpoints').iterdir()} == {'2', '4', 'damaged-4'}
   expected, resumed = arrays(whole, 4), arrays(run, 4)
@@ -272,5 +279,5 @@ def test_a_run_goes_on_before_the_damage_to_the_same_bits(tmp_path, capsys):
     damage(run / 'checkpoints' / step)
   before = contents(run)
   with pytest.raises(Halt, match=r'no checkpoint in .* can be restored \(4: ') as refused:
-    loop.train(config, run)
+    loop.train(config, run, task)
   assert refused.value.status == 2 and contents(run) == before

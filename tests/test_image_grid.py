@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from ctx_flax.data import image_grid
-from ctx_flax.data.glyphs import font_file
+from ctx_flax.data.fonts import font_file
 from ctx_flax.data.image_grid import GAP, LINE, SIDE
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

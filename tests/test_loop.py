@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mean_colour import MeanColour, settings
 from PIL import Image
-from run_files import arrays, metric_lines
+from run_files import arrays, contents, metric_lines
 from steps import loss_weights
 from tiny import STEPS, tiny_config
 
@@ -41,10 +41,6 @@ def whole(tmp_path_factory):
 
 def steps_of(workdir):
   return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
-
-
-def contents(workdir):
-  return {path: path.read_bytes() for path in workdir.rglob('*') if path.is_file()}
 
 
 def on_batch(monkeypatch, number, action):

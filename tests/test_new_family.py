@@ -12,8 +12,8 @@ from configs import digits
 from ctx_flax.analysis import class_activation, sampling_points
 from ctx_flax.models import MODELS, create_model, weights
 from ctx_flax.models.network import stages_of
+from ctx_flax.tasks import run
 from ctx_flax.torch_weights import load_torch_weights, names, number_of_classes, to_torch
-from ctx_flax.training import loop
 
 IMAGES = jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
 
@@ -102,6 +102,6 @@ def test_a_run(tmp_path):
   config.optimizer.warmup_epochs = 0.0
   config.train.update(batch_size=16, steps=2, eval_every=0, checkpoint_every=2)
   config.eval.batch_size = 120
-  results = loop.train(config, tmp_path / 'run')
+  results = run.train(config, tmp_path / 'run')
   assert np.isfinite(results['raw']['loss'])
   assert {'accuracy1', 'accuracy3', 'recall3'} <= set(results['raw']) and 'accuracy4' not in results['raw']

@@ -10,9 +10,10 @@ import sys
 import threading
 
 import pytest
-from test_loop import contents, tiny_config
+from mean_colour import MeanColour, settings
+from run_files import contents
 
-from ctx_flax.training import check, distributed, loop, process_identity, run_lock
+from ctx_flax.training import check, distributed, loop, metric_log, process_identity, run_lock
 from ctx_flax.training.halt import Halt
 from ctx_flax.training.run_lock import STALE, STARTING, RunLock
 
@@ -229,40 +230,35 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
   assert refused.value.status == 2
 
 
-def small_config():
-  config = tiny_config()
-  config.model.update(name='resnet_mini', dims=(8, 8, 8, 8), drop_path_rate=0.0)
-  config.train.update(steps=4, eval_every=2)  # the programs of test_damaged_checkpoints
-  return config
-
-
+@pytest.mark.usefixtures('mean_colour_task')
 def test_training_in_a_folder_in_use_is_refused(tmp_path, capsys):
   """train touches nothing; check says who holds it; a run whose lock is taken writes nothing more."""
-  config = small_config()
+  config = settings(steps=4)
   (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
   write_lock(tmp_path)
   before = contents(tmp_path)
   with pytest.raises(Halt, match=f'{tmp_path} is in use by process {os.getpid()} on ') as refused:
-    loop.train(config, tmp_path)
+    loop.train(config, tmp_path, MeanColour())
   assert refused.value.status == 2 and contents(tmp_path) == before
-  check.check(config, tmp_path)
+  check.check(config, tmp_path, MeanColour())
   last = capsys.readouterr().out.splitlines()[-1]
   assert last.startswith(f'{tmp_path} is in use by process {os.getpid()} on ') and 'refused' in last
   assert contents(tmp_path) == before
 
 
+@pytest.mark.usefixtures('mean_colour_task')
 def test_a_run_that_lost_its_lock_writes_nothing_more(tmp_path, monkeypatch):
-  original = loop.MetricLog.write
+  original = metric_log.MetricLog.write
 
   def write(self, step, line):
     original(self, step, line)
     write_lock(tmp_path, host='elsewhere')
 
-  monkeypatch.setattr(loop.MetricLog, 'write', write)
-  config = small_config()
+  monkeypatch.setattr(metric_log.MetricLog, 'write', write)
+  config = settings(steps=4)
   config.train.checkpoint_every = 1
   with pytest.raises(Halt, match=r'was taken over by process .* on elsewhere') as stopped:
-    loop.train(config, tmp_path)
+    loop.train(config, tmp_path, MeanColour())
   assert stopped.value.status == 1
   assert len((tmp_path / 'metrics.jsonl').read_text().splitlines()) == 1
   assert [path.name for path in (tmp_path / 'checkpoints').iterdir()] == ['1']

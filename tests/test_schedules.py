@@ -1,12 +1,14 @@
 """The table of schedules, warm-ups in steps and relative to the rate, and contradictions between fields."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from optimizer_settings import settings
 
-from ctx_flax.training import schedules
+from ctx_flax.training import check, schedules
 
 
 def rates(config, steps_per_epoch, steps):
@@ -15,7 +17,7 @@ def rates(config, steps_per_epoch, steps):
 
 
 def test_drops_as_temporal_shift_networks_have_them():
-  """50 epochs at 0.02, a tenth after 20 epochs and again after 40: the first step of an epoch is the new one."""
+  """50 epochs at 0.02, a tenth from the first step after 20 epochs and again after 40."""
   config = settings(
     epochs=50, schedule='steps', drops=(20, 40), learning_rate=0.02, warmup_epochs=0, floor=1.0
   )
@@ -31,7 +33,7 @@ def test_drops_as_temporal_shift_networks_have_them():
 
 
 def test_drops_after_a_warmup_as_detectors_have_them():
-  """MMDetection's: 500 steps from a thousandth, by 1 - (1 - k / 500) * 0.999, then the full rate to epoch 27."""
+  """MMDetection's: 500 steps from a thousandth of the rate, then the full rate for 27 epochs."""
   config = settings(
     epochs=36, schedule='steps', drops=(27, 33), learning_rate=1e-4, warmup_epochs=0, warmup_steps=500
   )
@@ -42,13 +44,28 @@ def test_drops_after_a_warmup_as_detectors_have_them():
   np.testing.assert_allclose(rates(config, 7330, steps), [1e-4, 1e-4, 1e-5, 1e-5, 1e-6], rtol=1e-5)
 
 
+def test_check_reports_both_sides_of_every_drop():
+  config = settings(epochs=50, schedule='steps', drops=(20, 40), learning_rate=1.0, warmup_epochs=0)
+  plan = types.SimpleNamespace(
+    config=config,
+    task=types.SimpleNamespace(milestones=lambda config, model, last: (set(), lambda step: {})),
+    model=None,
+    schedule=schedules.learning_rate_schedule(config, 10),
+    steps_per_epoch=10,
+    last_step=500,
+  )
+  reported = {row['step']: row['learning_rate'] for row in check.corners(plan)}
+  assert {199, 200, 399, 400} <= reported.keys()
+  np.testing.assert_allclose([reported[step] for step in (199, 200, 399, 400)], [1, 0.1, 0.1, 0.01])
+
+
 def test_drop_factor_and_drops_within_an_epoch():
   config = settings(schedule='steps', drops=(1.5, 2), drop_factor=0.5, learning_rate=1.0, warmup_epochs=0)
   np.testing.assert_allclose(rates(config, 10, [14, 15, 19, 20]), [1, 0.5, 0.5, 0.25])
 
 
 def test_holding_an_epochs_rate_delays_no_drop():
-  """With 312.78 steps an epoch the held step, floor(20 * 312.78), lies before the drop at round(20 * 312.78)."""
+  """With 312.78 steps per epoch the held step of epoch 20 is 6255, and the drop comes at 6256."""
   config = settings(
     epochs=50, schedule='steps', drops=(20,), per_epoch=True, learning_rate=1.0, warmup_epochs=0
   )

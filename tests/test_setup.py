@@ -7,7 +7,9 @@ import jax
 import pytest
 
 from configs import digits
+from ctx_flax.models import create_model
 from ctx_flax.tasks import run
+from ctx_flax.tasks.classification import networks
 from ctx_flax.training import halt, setup
 
 
@@ -49,6 +51,18 @@ def test_a_field_that_the_family_lacks_is_refused(config, tmp_path):
   config.model.update(name='ctx_resnet_mini', drop_path_rate=0.2)
   with pytest.raises(halt.Halt, match="ctx_resnet_mini takes no 'drop_path_rate'"):
     run.train(config, tmp_path / 'run')
+
+
+def test_a_plain_network_has_no_use_for_the_contextual_options_of_a_shared_config(config):
+  config.model.update(name='convnext_mini', class_counts=(8, 6, 4), mask_gain=2.0, class_selection='rerank')
+  keywords = networks.model_keywords(config, 7)
+  assert not {'class_counts', 'mask_gain', 'class_selection'} & set(keywords)
+  model = create_model(**keywords)
+  assert (model.num_classes, model.class_counts, model.layer_scale_init) == (
+    7,
+    (),
+    config.model.layer_scale_init,
+  )
 
 
 def test_bugs_are_not_taken_for_wrong_input():

@@ -3,7 +3,6 @@
 Plain: https://arxiv.org/abs/2201.03545. Contextual: the paper, section 3 and supplementary Table 1.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -15,7 +14,8 @@ from ctx_flax.layers.linear import Linear, normal_002
 from ctx_flax.layers.normalization import LayerNorm
 from ctx_flax.layers.pooling import global_average_pool, valid_pixels
 from ctx_flax.models.layer_ids import layer_id, num_layers
-from ctx_flax.models.network import Limit, Network, at_least
+from ctx_flax.models.limits import FRACTION, FROM_0, Limit, at_least
+from ctx_flax.models.network import Network
 
 
 class ConvNeXt(Network):
@@ -41,8 +41,8 @@ class ConvNeXt(Network):
   contextual_options = *Network.contextual_options, 'drop_path_in_contextual'
   limits: ClassVar[Mapping[str, Limit]] = {
     **Network.limits,
-    'drop_path_rate': (float, lambda value: 0 <= value < 1, 'at least 0 and below 1'),
-    'layer_scale_init': (float, lambda value: 0 <= value < math.inf, 'at least 0'),
+    'drop_path_rate': FRACTION,
+    'layer_scale_init': FROM_0,
     'stem_stride': at_least(1),
   }
 

@@ -1,9 +1,7 @@
 """What all families of networks share, and what a family says of itself."""
 
 import dataclasses
-import math
-import numbers
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -18,17 +16,10 @@ from ctx_flax.layers.contextualizer import (
 )
 from ctx_flax.models.class_funnel import ClassFunnel
 from ctx_flax.models.intermediates import stages_of
+from ctx_flax.models.limits import ABOVE_0, Limit, at_least, is_number
 from ctx_flax.nearest import nearest
 
 __all__ = ['Network', 'stages_of']
-
-# What a number may be: its type, a test, and the test in words.
-Limit = tuple[type, Callable[[Any], bool], str]
-
-
-def at_least(low: int) -> Limit:
-  """The limit of an integer."""
-  return int, lambda value: low <= value < math.inf, f'at least {low}'
 
 
 class Network(nn.Module):
@@ -95,8 +86,8 @@ class Network(nn.Module):
     'embed_dim': at_least(1),
     'contextual_every': at_least(0),
     'branch_dim': at_least(0),
-    'mask_gain': (float, lambda value: 0 < value < math.inf, 'above 0'),
-    'logit_scale_init': (float, lambda value: 0 < value < math.inf, 'above 0'),
+    'mask_gain': ABOVE_0,
+    'logit_scale_init': ABOVE_0,
   }
 
   @property
@@ -229,13 +220,10 @@ class Network(nn.Module):
     stages = len(type(self).dims)
     for key in ('depths', 'dims'):
       values = getattr(self, key)
-      if len(values) != stages or not all(_meets(value, at_least(1)) for value in values):
+      if len(values) != stages or not all(at_least(1).allows(value) for value in values):
         raise ValueError(f'{key}={values}: expected {stages} positive integers')
-    for key, (kind, test, words) in self.limits.items():
-      value = getattr(self, key)
-      if not _meets(value, (kind, test, words)):
-        number = '' if _is(value, kind) else 'an integer, ' if kind is int else 'a number, '
-        raise ValueError(f'{key}={value!r}: expected {number}{words}')
+    for key, limit in self.limits.items():
+      limit.check(key, getattr(self, key))
     for field in dataclasses.fields(self):
       if field.type is bool and not isinstance(getattr(self, field.name), bool):
         raise ValueError(f'{field.name}={getattr(self, field.name)!r}: expected True or False')
@@ -245,17 +233,9 @@ class Network(nn.Module):
         f'{nearest(self.class_selection, SELECTIONS)}'
       )
     if self.class_counts:
-      if len(self.class_counts) != stages - 1 or not all(_is(count, int) for count in self.class_counts):
+      if len(self.class_counts) != stages - 1 or not all(
+        is_number(count, int) for count in self.class_counts
+      ):
         counts = ', '.join(f'N_{stage}' for stage in range(2, stages + 1))
         raise ValueError(f'class_counts={self.class_counts}: expected {counts}, or () to derive them')
       check_class_counts(self.class_counts, self.num_classes)
-
-
-def _is(value: object, kind: type) -> bool:
-  numbers_of = numbers.Integral if kind is int else numbers.Real
-  return isinstance(value, numbers_of) and not isinstance(value, bool)
-
-
-def _meets(value: Any, limit: Limit) -> bool:
-  kind, test, _ = limit
-  return _is(value, kind) and test(value)

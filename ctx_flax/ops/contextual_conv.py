@@ -10,6 +10,7 @@ dense case uses that a delta shared by all output channels adds one number per i
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +27,8 @@ from ctx_flax.ops.geometry import (
   output_size,
   pair,
   resolve_padding,
-  sampling_points,
 )
-from ctx_flax.ops.taps import flatten, kernel_of_tap, sample_tap
+from ctx_flax.ops.taps import flatten, kernel_of_tap, sample_tap, taps_first
 
 Arrays = tuple[jax.Array, ...]
 PATHS = 'one_step', 'one_step_cpu', 'two_steps'
@@ -82,7 +82,7 @@ def contextual_conv(
     dtype = accumulation(x)
     kernels = (kernel.astype(dtype)[None] + kernel_delta.astype(dtype)[..., None]).astype(x.dtype)
     return deform_conv(x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation)
-  points, mask = _taps_first(offsets, mask, (kh, kw), geometry, accumulation(x))
+  points, mask = taps_first(offsets, mask, (kh, kw), geometry, accumulation(x))
   y = _sum_dense_once(x, kernel.astype(x.dtype).reshape(kh * kw, c, d), points, mask, path)
   delta = kernel_delta.astype(accumulation(x)).reshape(b, kh * kw, c)
   return (y + _delta_sum(x, delta, points, mask)[..., None]).astype(x.dtype)
@@ -141,7 +141,7 @@ def contextual_depthwise_conv(
     return deform_conv(
       x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation, groups=c
     )
-  points, mask = _taps_first(offsets, mask, (kh, kw), geometry, dtype)
+  points, mask = taps_first(offsets, mask, (kh, kw), geometry, dtype)
   return _sum_depthwise_once(x, kernel, delta, points, mask, path).astype(x.dtype)
 
 
@@ -170,23 +170,6 @@ def _check_sampling(
   check_shape('offsets', offsets, 'b u v k 2', (x.shape[0], u, v, k, 2))
   if mask is not None:
     check_shape('mask', mask, 'b u v k', (x.shape[0], u, v, k))
-
-
-def _taps_first(
-  offsets: jax.Array,
-  mask: jax.Array | None,
-  kernel_size: Pair,
-  geometry: tuple[Pair, Pads, Pair],
-  dtype: jnp.dtype,
-) -> tuple[jax.Array, jax.Array]:
-  """Points (k, b, u, v, 2) and mask (k, b, u, v): the loop over taps reads slices.
-
-  Both in the dtype that the sums are kept in, so that the gradient rules meet one dtype beside that of x.
-  """
-  points = jnp.moveaxis(sampling_points(offsets, kernel_size, *geometry), 3, 0).astype(dtype)
-  if mask is None:
-    return points, jnp.ones(points.shape[:-1], points.dtype)
-  return points, jnp.moveaxis(mask.astype(points.dtype), 3, 0)
 
 
 def _delta_sum(x: jax.Array, delta: jax.Array, points: jax.Array, mask: jax.Array) -> jax.Array:
@@ -223,10 +206,8 @@ def _sum_depthwise(
   return jax.lax.scan(add_tap, total, (jnp.arange(len(points)), points, mask))[0]
 
 
-def _sum_depthwise_forward(
-  x: jax.Array, kernel: jax.Array, delta: jax.Array, points: jax.Array, mask: jax.Array, path: str | None
-) -> tuple[jax.Array, Arrays]:
-  return _sum_depthwise(x, kernel, delta, points, mask, path), (x, kernel, delta, points, mask)
+def _sum_depthwise_forward(*arguments: Any) -> tuple[jax.Array, Arrays]:
+  return _sum_depthwise(*arguments), arguments[:-1]  # all but path
 
 
 def _sum_depthwise_backward(path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
@@ -251,10 +232,8 @@ def _sum_dense(
   return jax.lax.scan(add_tap, total, (kernel, points, mask))[0]
 
 
-def _sum_dense_forward(
-  x: jax.Array, kernel: jax.Array, points: jax.Array, mask: jax.Array, path: str | None
-) -> tuple[jax.Array, Arrays]:
-  return _sum_dense(x, kernel, points, mask, path), (x, kernel, points, mask)
+def _sum_dense_forward(*arguments: Any) -> tuple[jax.Array, Arrays]:
+  return _sum_dense(*arguments), arguments[:-1]
 
 
 def _sum_dense_backward(path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:

@@ -1,19 +1,37 @@
-"""One tap of a one-step contextual convolution, as its sum and its gradients need it.
+"""The taps of a one-step contextual convolution, one after the other, as its sum and its gradients need them.
 
-Axes: b images, h w input grid, u v output grid, k taps, c channels. Shapes: points (b, u, v, 2), mask
-(b, u, v), pixels (b, h * w, c).
+Axes: b images, h w input grid, u v output grid, k taps, c channels. Shapes for one tap: points (b, u, v, 2),
+mask (b, u, v), pixels (b, h * w, c).
 """
 
 import jax
 import jax.numpy as jnp
 
 from ctx_flax.ops.bilinear import CORNERS, corner_weight, corners, gather
+from ctx_flax.ops.geometry import Pads, Pair, sampling_points
 
 
 def flatten(x: jax.Array) -> jax.Array:
   """(b, h, w, c) -> pixels (b, h * w, c)."""
   b, h, w, c = x.shape
   return x.reshape(b, h * w, c)
+
+
+def taps_first(
+  offsets: jax.Array,
+  mask: jax.Array | None,
+  kernel_size: Pair,
+  geometry: tuple[Pair, Pads, Pair],
+  dtype: jnp.dtype,
+) -> tuple[jax.Array, jax.Array]:
+  """Points (k, b, u, v, 2) and mask (k, b, u, v): the loop over taps reads slices.
+
+  Both in the dtype that the sums are kept in, so that the gradient rules meet one dtype beside that of x.
+  """
+  points = jnp.moveaxis(sampling_points(offsets, kernel_size, *geometry), 3, 0).astype(dtype)
+  if mask is None:
+    return points, jnp.ones(points.shape[:-1], points.dtype)
+  return points, jnp.moveaxis(mask.astype(points.dtype), 3, 0)
 
 
 def kernel_of_tap(kernel: jax.Array, delta: jax.Array, number: jax.Array) -> jax.Array:

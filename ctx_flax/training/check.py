@@ -143,6 +143,7 @@ def corners(plan: Plan) -> list[dict[str, Any]]:
   last, warmup = plan.last_step, optimizer.warmup_steps(plan.config, plan.steps_per_epoch)
   turns, scheduled = plan.task.milestones(plan.config, plan.model, last)
   named = {0, max(warmup - 1, 0), warmup, last // 4, last // 2, 3 * last // 4, last - 1} | turns
+  named |= {step - i for step in optimizer.drop_steps(plan.config, plan.steps_per_epoch) for i in (0, 1)}
   return [
     {'step': step, 'epoch': step / plan.steps_per_epoch, 'learning_rate': float(plan.schedule(step))}
     | scheduled(step)
