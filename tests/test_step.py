@@ -25,6 +25,7 @@ from steps import (
 from ctx_flax.models import create_model
 from ctx_flax.tasks.classification import losses
 from ctx_flax.training import parallel
+from ctx_flax.training.parallel import AXIS
 
 
 class Recorded(nn.Module):
@@ -204,7 +205,9 @@ def test_bad_input_is_named():
   with pytest.raises(ValueError, match=r'ema_decay=0\.9 does not fit a state created with ema=False'):
     train_step(state, batch)
   del batch['weight']
+  config = settings(ema_decay=0.0)
+  train_step = jax.vmap(make_train_step(Recorded(), tx, config), in_axes=(None, 0), axis_name=AXIS)
   with pytest.raises(ValueError, match=r"needs image, label and weight, but \['weight'\] is missing"):
-    train_step(state, batch)
+    jax.eval_shape(train_step, state, parallel.shard_batch(batch))
   with pytest.raises(ValueError, match=r"\['weight'\] is missing"):
     make_eval_step(Recorded())(state.variables, batch)

@@ -33,9 +33,9 @@ from ctx_flax.ops.taps import flatten, kernel_of_tap, sample_tap, taps_first
 
 Arrays = tuple[jax.Array, ...]
 PATHS = 'one_step', 'one_step_cpu', 'one_step_gpu', 'two_steps'
-# Taps in a turn of the depthwise sum on accelerators, which then launch fewer kernels and read and write the sum
-# less often: 7 of 49 make the forward pass 1.8 to 3.1 times as fast on an H200 (docs/gpu.md). A CPU is faster
-# with one.
+# Taps in a turn of the depthwise sum on accelerators, which then launch fewer kernels and read and write the
+# sum less often: 7 of 49 make the forward pass 1.8 to 3.1 times as fast on an H200 (docs/gpu.md). A CPU is
+# faster with one.
 TAPS_IN_A_TURN = 7
 
 
