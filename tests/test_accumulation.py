@@ -105,6 +105,7 @@ def test_parts_add_up_to_the_whole(selection, normalise):
     assert_trees_close(measured_divided, measured, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('selection', ['reduction', 'rerank'])
 def test_parts_of_a_network_add_up_to_the_whole(selection):
   model = create_model(
@@ -152,6 +153,7 @@ def test_counts_and_gradients_see_the_same_stochastic_depth():
   assert_trees_close(states[0].opt_state, jax.jit(jax.grad(loss))(first.params), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_parts_take_less_memory():
   """By the compiler's count: four parts of a batch at a time, against the whole."""
   model = create_model('convnext_mini', num_classes=CLASSES, depths=(1, 1, 1, 1), dims=(16, 16, 16, 16))

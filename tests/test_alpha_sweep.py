@@ -124,6 +124,7 @@ def test_figure_of_values_that_are_no_numbers():
   assert mean.get_linestyle() == 'None' and axes.get_legend() is None
 
 
+@pytest.mark.slow
 def test_runs_for_real(tmp_path, capsys):
   """Two runs; started again none is trained."""
   config = tiny_config()

@@ -44,6 +44,7 @@ class Recorded(nn.Module):
     return scores, {'scores4': scores, 'logits4': scores, 'considered4': everything, 'alive4': everything}
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one_with_layer_norm():
   """Also where the devices count different numbers of images: sums are divided once, by the global count."""
   # Adam divides by the gradient's size and so magnifies rounding where that is near its eps of 1e-8: a layer
@@ -81,6 +82,7 @@ def test_eight_devices_equal_one_with_layer_norm():
   assert np.median(jax.tree.leaves(moved)) > 2e-4
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one_with_batch_norm():
   model = create_model('ctx_resnet_mini', num_classes=CLASSES, class_counts=(8, 6, 4), depths=(1, 1, 1, 1))
   config = settings()
