@@ -7,7 +7,6 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-SMALL = {'ctx_flax.files', 'ctx_flax.nearest'}  # import nothing of this project, and all may import them
 # room -> the rooms of this project that its files may import
 ALLOWED = {
   'ctx_flax.ops': {'ctx_flax.ops'},
@@ -94,8 +93,7 @@ def test_imports_go_one_way(path):
     for name in imported(path)
     if name.split('.')[0] in ('ctx_flax', 'configs', 'benchmarks', 'experiments', 'main')
   }
-  allowed = ALLOWED[own] | SMALL
-  assert ours <= allowed, f'{path} imports {sorted(ours - allowed)}'
+  assert ours <= ALLOWED[own], f'{path} imports {sorted(ours - ALLOWED[own])}'
 
 
 def test_pmap_is_said_in_one_file():
