@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterator
 
@@ -58,6 +59,16 @@ def printable(name: object) -> str:
 def unprintable(text: str) -> str:
   """Returns the file name that `utf8` or `printable` shows as `text`."""
   return _ESCAPE.sub(lambda match: _unescaped(match[1]), text)
+
+
+def shell_word(text: str) -> str:
+  """Returns text, such as an option with a path in it, to be pasted into a shell, on one line.
+
+  Quoted as POSIX shells want it; what `printable` escapes is quoted as bash and zsh read it, $'...'.
+  """
+  if printable(text) == text:
+    return shlex.quote(text)
+  return "$'" + printable(text.replace('\\', '\\\\').replace("'", "\\'")) + "'"
 
 
 # Line and paragraph separators, control characters and surrogates; and what turns the direction of a line.

@@ -15,12 +15,13 @@ from benchmarks.measure import median, take_turns
 from benchmarks.train import compiled_step
 from ctx_flax import files
 from ctx_flax.analysis import alpha_sweep, recall_curves, records
-from ctx_flax.analysis.many_runs import mean_and_deviation, train_each
+from ctx_flax.analysis.many_runs import train_each
 from ctx_flax.analysis.run import open_run
 from ctx_flax.tasks.classification import networks
 from ctx_flax.tasks.classification.results import stages
 from ctx_flax.training import setup
 from ctx_flax.training.halt import Halt
+from ctx_flax.training.repeats import mean_and_deviation
 from experiments import arms
 
 SWEPT = 'reduction-warmup'  # the arm whose alpha is swept

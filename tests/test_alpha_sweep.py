@@ -7,8 +7,9 @@ import pytest
 from run_files import metric_lines
 from tiny import tiny_config
 
-from ctx_flax.analysis import alpha_sweep, many_runs
+from ctx_flax.analysis import alpha_sweep
 from ctx_flax.tasks import run
+from ctx_flax.training import repeats
 from ctx_flax.training.halt import Halt
 
 
@@ -151,6 +152,6 @@ def test_a_damaged_result_is_no_result(tmp_path, capsys, data):
 
 
 def test_mean_and_deviation():
-  assert many_runs.mean_and_deviation([1, 3]) == (2.0, 2**0.5)
-  mean, deviation = many_runs.mean_and_deviation([5])
+  assert repeats.mean_and_deviation([1, 3]) == (2.0, 2**0.5)
+  mean, deviation = repeats.mean_and_deviation([5])
   assert mean == 5 and np.isnan(deviation)

@@ -11,7 +11,7 @@ from tiny import tiny_config
 from ctx_flax.analysis import recall_curves
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.run import open_run
-from ctx_flax.layers.contextualizer import best_classes
+from ctx_flax.layers.contextualizer import best_classes, check_class_counts
 from ctx_flax.training.halt import Halt
 
 # Places of five classes for four images; stage 2 chooses by the first, 3 by the second, 4 by the third.
@@ -39,14 +39,27 @@ def test_recall_relative_to_what_was_kept():
   np.testing.assert_allclose(found['recall']['kept'][2], [0.5, 1, 1, 1, 1])
   np.testing.assert_allclose(found['recall']['kept'][3], [0.25, 1])
   np.testing.assert_allclose(found['recall']['kept'][4], [0.75, 1])
-  assert found['counts']['kept'] == (2, 2, 1)
+  assert found['counts']['kept'] == (2, 2, 2)  # one would do for stage 4, but no network has it
 
 
 def test_images_that_lost_their_class_do_not_count_later():
-  found = recall_curves.curves(RANKS, LABELS, target=0.5)
-  # N_2 = 1 keeps the label of two images, 0 and 2, and of these all.
-  assert found['counts']['kept'] == (1, 1, 1)
-  np.testing.assert_allclose(found['recall']['kept'][3], [1.0])
+  """By places of three classes: N_2 = 2 drops the label of the last of three images."""
+  first, second = np.array([[0, 1, 2], [1, 0, 2], [1, 2, 0]]), np.array([[0, 1, 2], [0, 1, 2], [0, 1, 2]])
+  found = recall_curves.curves([first, second], np.array([0, 1, 1]), target=0.5)
+  assert found['counts']['kept'] == (2, 2)
+  np.testing.assert_allclose(found['recall']['kept'][3], [0.5, 1.0])
+
+
+@pytest.mark.parametrize('classes, stages', [(2, 3), (3, 3), (5, 2), (12, 3)])
+def test_what_is_suggested_is_always_accepted(classes, stages):
+  rng = np.random.default_rng(classes)
+  for target in (1e-9, 0.3, 0.9, 1.0):
+    for images in (1, 7):
+      ranks = [np.argsort(rng.random((images, classes)), 1).astype(np.uint16) for _ in range(stages)]
+      found = recall_curves.curves(ranks, rng.integers(0, classes, images), target)
+      for counts in found['counts'].values():
+        assert len(counts) == stages
+        check_class_counts(counts, classes)
 
 
 def test_places_among_the_kept_are_those_of_the_layer():

@@ -1,11 +1,14 @@
 """Weights without a run: evaluate, predict and export take them from init.weights."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 from run_files import make_run
 from tiny import tiny_config
 
+from ctx_flax.analysis import failures
 from ctx_flax.analysis.predict import predict
 from ctx_flax.downstream.export import export
 from ctx_flax.models.weights import flatten, load_weights, save_weights
@@ -85,3 +88,13 @@ def test_what_does_not_fit_or_is_not_there_is_refused(weights, tmp_path):
     run.evaluate(settings(tmp_path / 'nowhere.safetensors'), tmp_path / 'none')
   with pytest.raises(Halt, match='no checkpoint'):
     run.evaluate(settings(''), tmp_path / 'none')
+
+
+def test_they_are_analysed_but_not_in_the_folder_of_another_run(weights, tmp_path):
+  workdir, path = weights
+  with pytest.raises(Halt, match=r'is the folder of a run that did not start from .*w\.safetensors: take'):
+    failures.failures(settings(path), workdir)
+  assert not (workdir / 'analysis').exists()
+  failures.failures(settings(path), tmp_path / 'none')
+  written = json.loads((tmp_path / 'none' / 'analysis' / 'failures.json').read_text())
+  assert written['run'] == 'w.safetensors' and written['images'] == 360

@@ -1,18 +1,22 @@
 """Accuracy against alpha, or against any other field of the config (the paper's Figure 2)."""
 
+import os
 import pathlib
 
 import numpy as np
 import rich.table
+import rich.text
 
 from ctx_flax.analysis import figures, records
-from ctx_flax.analysis.many_runs import mean_and_deviation, train_each
+from ctx_flax.analysis.many_runs import train_each
+from ctx_flax.files import printable
 from ctx_flax.nearest import nearest
-from ctx_flax.tasks import task_of
+from ctx_flax.tasks import check_served, task_of
 from ctx_flax.tasks.classification.results import stages
 from ctx_flax.terminal import console
 from ctx_flax.training import distributed, run_folder, setup
 from ctx_flax.training.halt import bad_input, failed_report
+from ctx_flax.training.repeats import mean_and_deviation, percent
 
 
 def alpha_sweep(config, workdir):
@@ -33,11 +37,12 @@ def alpha_sweep(config, workdir):
     Halt: the input is wrong (status 2); what training raises; the result could not be written (1).
   """
   with bad_input():
+    check_served(config, 'the sweep')
     setup.prepare_jax(config)
     distributed.check_alone('a sweep')
     seeds = [config.seed + i for i in range(config.sweep.seeds)]
     configs = sweep_configs(config)
-  folder = pathlib.Path(workdir) / f'sweep-{config.sweep.field}'
+  folder = pathlib.Path(os.path.expanduser(workdir)) / f'sweep-{config.sweep.field}'
   found: dict = {}
 
   def after(results):
@@ -49,7 +54,7 @@ def alpha_sweep(config, workdir):
   with bad_input():
     train_each(configs, folder, after)
   _print(found)
-  print(f'{folder}/sweep.png, .svg, .json', flush=True)
+  print(f'{printable(folder)}/sweep.png, .svg, .json', flush=True)
   return found
 
 
@@ -160,9 +165,9 @@ def draw(found):
     label='mean' if spread is None else 'mean and standard deviation',
   )
   name = 'alpha, weight of the losses of stages 1-3' if found['field'] == 'loss.alpha' else found['field']
-  panel.set_xlabel(name)
+  panel.set_xlabel(figures.run_title(name))
   panel.set_ylabel('test accuracy (%)')
-  panel.set_xticks(places, [named(values[i]) for i in order], rotation=45 if numeric else 20)
+  panel.set_xticks(places, [figures.short(named(values[i])) for i in order], rotation=45 if numeric else 20)
   panel.set_title(f'Accuracy against {found["field"]}, {seeds} seed{"s" if seeds > 1 else ""}')
   if seeds > 1:
     panel.legend(frameon=False)
@@ -177,7 +182,10 @@ def _print(found):
   for i, value in enumerate(found['values']):
     rows = [found['accuracy'][i], *(found['accuracy_by_stage'][s][i] for s in shown)]
     rows = [row[~np.isnan(row)] for row in rows]
-    mean, deviation = mean_and_deviation(100 * rows[0])
-    text = f'{mean:.2f}' if np.isnan(deviation) else f'{mean:.2f} ± {deviation:.2f}'
-    table.add_row(named(value), str(len(rows[0])), text, *(f'{100 * row.mean():.1f}' for row in rows[1:]))
+    table.add_row(
+      rich.text.Text(printable(named(value))),
+      str(len(rows[0])),
+      percent(rows[0]),
+      *(f'{100 * row.mean():.1f}' for row in rows[1:]),
+    )
   console().print(table)

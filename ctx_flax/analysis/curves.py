@@ -1,13 +1,15 @@
 """The curves of a run: what its metrics.jsonl holds, per stage."""
 
 import pathlib
+import re
 
 import numpy as np
 
 from ctx_flax.analysis import figures
+from ctx_flax.files import printable
 from ctx_flax.training.metric_log import described, read_lines
 
-STAGES = 1, 2, 3, 4
+BY_STAGE = re.compile(r'(?:train|test/\w+)/(?:loss|accuracy|recall)(\d+)')
 
 
 def read_metrics(workdir):
@@ -20,7 +22,7 @@ def read_metrics(workdir):
   found: dict[str, list] = {}
   lines, damaged = read_lines(path)
   if damaged:
-    print(f'{described(path, damaged)} and left out', flush=True)
+    print(f'{printable(described(path, damaged))} and left out', flush=True)
   for _, line in lines:
     for name, value in line.items():
       if name != 'step':
@@ -32,6 +34,11 @@ def read_metrics(workdir):
 def tested_weights(metrics):
   """'EMA' or 'raw': whose test metrics there are, the averaged ones' first; '' for none."""
   return next((w for w in ('EMA', 'raw') if f'test/{w}/accuracy' in metrics), '')
+
+
+def stages_in(metrics):
+  """The numbers of the stages of which {name: ...} holds metrics, ascending."""
+  return sorted({int(match[1]) for match in map(BY_STAGE.fullmatch, metrics) if match})
 
 
 def draw(metrics, title):
@@ -48,8 +55,8 @@ def draw(metrics, title):
     ('recall', '%', 100),
   ):
     panel = panels[kind]
-    for number, stage in enumerate(STAGES):
-      style = figures.series_style(number)
+    for stage in stages_in(metrics):
+      style = figures.series_style(stage - 1)
       if f'train/{kind}{stage}' in metrics:
         steps, values = metrics[f'train/{kind}{stage}']
         panel.plot(steps, factor * values, **style | {'marker': ''}, label=f'stage {stage}')
@@ -79,11 +86,12 @@ def draw_beside(runs):
   for panel, kind, factor in zip(axes[0], ('loss', 'accuracy'), (1, 100), strict=True):
     for number, (name, metrics) in enumerate(runs.items()):
       style, weights = figures.series_style(number), tested_weights(metrics)
-      if f'train/{kind}4' in metrics:
-        steps, values = metrics[f'train/{kind}4']
+      last = max(stages_in(metrics), default=0)
+      if f'train/{kind}{last}' in metrics:
+        steps, values = metrics[f'train/{kind}{last}']
         panel.plot(steps, factor * values, **style | {'marker': ''}, label=figures.run_title(name))
-      if f'test/{weights}/{kind}4' in metrics:
-        steps, values = metrics[f'test/{weights}/{kind}4']
+      if f'test/{weights}/{kind}{last}' in metrics:
+        steps, values = metrics[f'test/{weights}/{kind}{last}']
         panel.plot(steps, factor * values, **style | {'linestyle': '', 'markersize': 6})
     panel.set_xlabel('step')
     panel.set_ylabel('loss of the last stage (nats)' if kind == 'loss' else 'accuracy of the last stage (%)')

@@ -1,5 +1,7 @@
 """Where a network fails: confident mistakes, confusions, stages and calibration (the paper's Figure 4)."""
 
+import re
+
 import numpy as np
 import rich.table
 import rich.text
@@ -7,8 +9,9 @@ import rich.text
 from ctx_flax.analysis import calibration, failure_figures, figures, records
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.images import chosen_images
-from ctx_flax.analysis.run import open_run
+from ctx_flax.analysis.run import check_task, open_run
 from ctx_flax.analysis.stage_decisions import decide
+from ctx_flax.files import printable
 from ctx_flax.terminal import console
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
@@ -31,6 +34,7 @@ def failures(config, workdir):
     Halt: the input is wrong (status 2), or the result could not be written (1).
   """
   with bad_input():
+    check_task(config)
     check_settings(config.failures)
     run = open_run(config, workdir)
   with bad_data():
@@ -86,7 +90,8 @@ def write(run):
     records.save_json(numbers, path.with_suffix('.json'))
     records.save_csv(table, path.with_suffix('.csv'))
   _print(run, numbers)
-  print(f'{path}.json, .csv, {path}_*.png, .svg', flush=True)
+  shown = printable(path)
+  print(f'{shown}.json, .csv, {shown}_*.png, .svg', flush=True)
   return {
     **decided,
     'mistakes': mistakes,
@@ -130,7 +135,7 @@ def confusions(labels, predicted, count):
 
 def by_stage(decided):
   """{'accuracy': {stage: share of images}, 'recall': the same of labels that are considered there}."""
-  stages = sorted(int(name.removeprefix('predicted')) for name in decided if name[:-1] == 'predicted')
+  stages = sorted(int(name[9:]) for name in decided if re.fullmatch(r'predicted\d+', name))
   share = lambda kind: {s: float(decided[f'{kind}{s}'].mean()) for s in stages if f'{kind}{s}' in decided}
   return {'accuracy': share('correct'), 'recall': share('kept')}
 
@@ -191,9 +196,10 @@ def _print(run, numbers):
   for name, what in (('accuracy', 'accuracy by stage'), ('recall', 'true class considered')):
     if len(numbers[name]) > 1:
       print(f'{what}: ' + ', '.join(f'{s}: {100 * v:.1f} %' for s, v in numbers[name].items()))
+  _, accuracy = max(numbers['accuracy'].items())  # of the last stage
   print(
     f'{mistakes["images"]:,} of {numbers["images"]:,} images wrong: accuracy '
-    f'{100 * numbers["accuracy"][4]:.2f} %, calibration error {100 * numbers["calibration"]["ece"]:.1f} %'
+    f'{100 * accuracy:.2f} %, calibration error {100 * numbers["calibration"]["ece"]:.1f} %'
   )
   if run.model.contextual and mistakes['images']:
     print(
@@ -211,10 +217,11 @@ def _print_table(title, columns, rows):
     named = column in ('image', 'true class', 'predicted')
     table.add_column(column, justify='left' if named else 'right', no_wrap=not named)
   for row in rows[:SHOWN]:
-    table.add_row(*(rich.text.Text(text, no_wrap=True, overflow='ellipsis') for text in row))
+    table.add_row(*(rich.text.Text(printable(text), no_wrap=True, overflow='ellipsis') for text in row))
   console().print(table)
 
 
 def _end(name):
   """The end of a path, which tells images apart."""
+  name = printable(name)
   return name if len(name) <= LONGEST else '…' + name[1 - LONGEST :]

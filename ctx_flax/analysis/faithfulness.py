@@ -49,17 +49,18 @@ def deletion_insertion(probability, image, saliency, steps, rng):
   return found
 
 
-def curves_of(run, arrays, classes, saliency, steps):
+def curves_of(run, arrays, classes, saliency, steps, seed):
   """What `deletion_insertion` returns for each image, by a Run's probability of the image's class.
 
   Args:
-    run: a Run; config.seed fixes the random orders, which are the same for every network.
+    run: a Run.
     arrays: float32 (m, s, s, 3), normalised.
     classes: int (m,).
     saliency: float (m, s, s).
     steps: see `deletion_insertion`.
+    seed: of the random orders, the same for all networks that are compared.
   """
-  rng = np.random.default_rng(run.config.seed)
+  rng = np.random.default_rng(seed)
   found = []
   began = time.monotonic()
   with Progress(len(arrays), 0) as progress:

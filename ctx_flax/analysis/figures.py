@@ -1,11 +1,11 @@
 """How figures look and are written: legible in greyscale and to the colour-blind, as PNG and SVG."""
 
-import io
-import os
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+
+from ctx_flax import files
 
 # Okabe and Ito's colours, which the colour-blind tell apart (https://jfly.uni-koeln.de/color/); every series
 # has a dash and a marker of its own besides, for greyscale.
@@ -55,28 +55,23 @@ def show_image(axes, pixels, title=''):
 
 def save(figure, path):
   """Writes path.png and path.svg, each whole or not at all; `path` has no suffix. Returns both paths."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  written = []
-  for kind in ('png', 'svg'):
-    content = io.BytesIO()
-    with matplotlib.rc_context(SETTINGS):
-      figure.savefig(content, format=kind, dpi=DPI, metadata={'Date': None} if kind == 'svg' else None)
-    target = path.with_name(f'{path.name}.{kind}')
-    part = path.with_name(f'{path.name}.{kind}.part')
-    part.write_bytes(content.getvalue())
-    os.replace(part, target)
-    written.append(target)
+  written = [path.with_name(f'{path.name}.{kind}') for kind in ('png', 'svg')]
+  for kind, target in zip(('png', 'svg'), written, strict=True):
+    with files.replacing(target) as part, matplotlib.rc_context(SETTINGS):
+      figure.savefig(part, format=kind, dpi=DPI, metadata={'Date': None} if kind == 'svg' else None)
   return written
 
 
 def short(name, longest=LONGEST):
-  """A class name for a caption: cut where it is long, and taken as it stands (no mathematics)."""
+  """A class or file name for a caption: on one line, cut if it is long, and no mathematics."""
+  name = files.printable(name)
   name = name if len(name) <= longest else name[: longest - 1] + '…'
   return name.replace('$', r'\$')
 
 
 def run_title(title):
   """The title of a run for a figure: cut in the middle, as its end says which step it is."""
+  title = files.printable(title)
   if len(title) > LONGEST_TITLE:
     title = f'{title[: LONGEST_TITLE // 2]}…{title[1 - LONGEST_TITLE // 2 :]}'
   return title.replace('$', r'\$')

@@ -59,6 +59,22 @@ class Subset:
     return self.source.name(self.indices[index])
 
 
+def normalised_for(images: Images, data: Any, other: Any) -> Images:
+  """The same images as another run's network sees them: with that run's mean and standard deviation.
+
+  Args:
+    images: Images.
+    data: config.data of the run that they were made for.
+    other: that of the other run.
+  """
+  scale = np.asarray(data.std, np.float32) / np.asarray(other.std, np.float32)
+  shift = np.asarray(data.mean, np.float32) - np.asarray(other.mean, np.float32)
+  shift = shift / np.asarray(other.std, np.float32)
+  if (scale == 1).all() and (shift == 0).all():
+    return images
+  return dataclasses.replace(images, arrays=(images.arrays * scale + shift).astype(np.float32))
+
+
 def files_as_source(files: Sequence[str], class_names: Sequence[str]) -> FileSource:
   """A Source of image files whose classes are not known; every label is 0."""
   return FileSource('', files, np.zeros(len(files), np.int32), class_names)

@@ -4,7 +4,6 @@ import json
 import pathlib
 
 import jax
-import numpy as np
 
 from ctx_flax import files
 from ctx_flax.analysis.records import plain
@@ -41,7 +40,7 @@ def train_each(configs, folder, after=None):
       run_folder.check(folder / name, config, task_of(config).identity)
       results[name] = result
     else:
-      print(f'run {number} of {len(configs)}: {name}', flush=True)
+      print(f'run {number} of {len(configs)}: {files.printable(name)}', flush=True)
       tested = run.train(config, folder / name)
       results[name] = plain(tested.get('EMA', tested['raw']))
       with failed_report(path):
@@ -62,12 +61,6 @@ def read_result(path):
   except ValueError:
     result = None
   if not isinstance(result, dict):
-    print(f'{path} is damaged: the run is tested again', flush=True)
+    print(f'{files.printable(path)} is damaged: the run is tested again', flush=True)
     return {}
   return result
-
-
-def mean_and_deviation(values):
-  """(mean, standard deviation of the sample) of a list of numbers; the deviation of a single one is nan."""
-  values = np.asarray(values, np.float64)
-  return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float('nan')

@@ -8,12 +8,13 @@ from ctx_flax.analysis import context_figures, figures, offset_figures, records
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.images import Subset, chosen_images
 from ctx_flax.analysis.principal_components import all_same, distances_by_class, principal_components
-from ctx_flax.analysis.run import open_run
+from ctx_flax.analysis.run import check_task, open_run
 from ctx_flax.analysis.sampling_points import blocks_of, mean_offsets, position_of, sampling_of
+from ctx_flax.files import printable
+from ctx_flax.models.network import stages_of
 from ctx_flax.terminal import console
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
-STAGES = 2, 3, 4
 LEAST = 4  # positions a side of a map that is worth looking at
 
 
@@ -31,6 +32,7 @@ def offsets(config, workdir):
     Halt: the input is wrong or the network plain (status 2); the result could not be written (1).
   """
   with bad_input():
+    check_task(config)
     check_settings(config.offsets)
     run = open_run(config, workdir)
     if not run.model.contextual:
@@ -78,62 +80,73 @@ def write(run, images=None):
   sampling = samplings[block]
   position = position_of(options.position or (0.5, 0.5), sampling)
   # The first contextual block of a stage stands for it: each has offsets of its own.
-  first = {stage: next(name for name in samplings if name[0] == str(stage)) for stage in STAGES}
+  first: dict[int, str] = {}
+  for name in samplings:
+    first.setdefault(int(name.split('.')[0]), name)
   fields = {stage: mean_offsets(samplings[name]) for stage, name in first.items()}
-  sample = sample_of(run, block)
-  contexts = {
-    stage: components(sample[f'context{stage}']) | {'same_considered': all_same(sample[f'considered{stage}'])}
-    for stage in STAGES
-  }
-  kernels = components(sample['kernel_delta'])
-  considered = sample[f'considered{block.split(".")[0]}']
-  kernels |= distances_by_class(sample['kernel_delta'], sample['label'], considered)
-  blocks = {name: numbers_of(one) for name, one in samplings.items()}
+  contexts, kernels, labels = maps_of_sample(sample_of(run, block), block)
   names = run.class_names
   drawn = {
     'offsets_points': offset_figures.points(images, sampling, position, names, run.model.mask_gain),
     'offsets_fields': offset_figures.fields(images, fields, first, samplings, names),
-    'offsets_contexts': context_figures.contexts(contexts, sample['label'], names),
-    'offsets_kernel_deltas': context_figures.kernel_deltas(kernels, sample['label'], names, block),
+    'offsets_contexts': context_figures.contexts(contexts, labels, names),
+    'offsets_kernel_deltas': context_figures.kernel_deltas(kernels, labels, names, block),
   }
-  files = {name: run.folder / name for name in drawn}
+  found = {
+    'sampling': sampling,
+    'fields': fields,
+    'blocks': {name: numbers_of(one) for name, one in samplings.items()},
+    'contexts': contexts,
+    'kernel_deltas': kernels,
+    'labels': labels,
+    'files': {name: run.folder / name for name in drawn},
+  }
   path = run.folder / 'offsets'
   with failed_report(path):
     for name, figure in drawn.items():
-      figures.save(figure, files[name])
-    numbers = {
-      'run': run.title,
-      'block': block,
-      'position': position,
-      'images': images.names,
-      'blocks': blocks,
-      'contexts': {stage: one['shares'] for stage, one in contexts.items()},
-      'kernel_deltas': {name: value for name, value in kernels.items() if name != 'coordinates'},
-      'sample': len(sample['label']),
-    }
-    records.save_json(numbers, path.with_suffix('.json'))
-    arrays = {f'field{stage}': value for stage, value in fields.items()}
-    arrays |= {f'context{stage}': one['coordinates'] for stage, one in contexts.items()}
-    np.savez(
-      path.with_suffix('.npz'),
-      points=sampling.points,
-      regular=sampling.regular,
-      mask=sampling.mask,
-      kernel_delta=kernels['coordinates'],
-      label=sample['label'],
-      **arrays,
-    )
-  _print(blocks, kernels, block)
-  print(f'{path}.json, .npz, {path}_*.png, .svg', flush=True)
-  return {
-    'sampling': sampling,
-    'fields': fields,
-    'blocks': blocks,
-    'contexts': contexts,
-    'kernel_deltas': kernels,
-    'labels': sample['label'],
-    'files': files,
+      figures.save(figure, found['files'][name])
+    _save(found, path, {'run': run.title, 'block': block, 'position': position, 'images': images.names})
+  _print(found['blocks'], kernels, block)
+  shown = printable(path)
+  print(f'{shown}.json, .npz, {shown}_*.png, .svg', flush=True)
+  return found
+
+
+def _save(found, path, about):
+  """Writes what `write` returns as numbers, behind what is known `about` them, and as arrays."""
+  contexts, kernels, sampling = found['contexts'], found['kernel_deltas'], found['sampling']
+  numbers = {
+    **about,
+    'blocks': found['blocks'],
+    'contexts': {stage: one['shares'] for stage, one in contexts.items()},
+    'kernel_deltas': {name: value for name, value in kernels.items() if name != 'coordinates'},
+    'sample': len(found['labels']),
   }
+  records.save_json(numbers, path.with_suffix('.json'))
+  arrays = {f'field{stage}': value for stage, value in found['fields'].items()}
+  arrays |= {f'context{stage}': one['coordinates'] for stage, one in contexts.items()}
+  np.savez(
+    path.with_suffix('.npz'),
+    points=sampling.points,
+    regular=sampling.regular,
+    mask=sampling.mask,
+    kernel_delta=kernels['coordinates'],
+    label=found['labels'],
+    **arrays,
+  )
+
+
+def maps_of_sample(sample, block):
+  """(contexts, kernel_deltas, labels), as `write` returns them, of what `sample_of` returned."""
+  stages = sorted(int(name.removeprefix('context')) for name in sample if name.startswith('context'))
+  contexts = {
+    stage: components(sample[f'context{stage}']) | {'same_considered': all_same(sample[f'considered{stage}'])}
+    for stage in stages
+  }
+  kernels = components(sample['kernel_delta'])
+  considered = sample[f'considered{block.split(".")[0]}']
+  kernels |= distances_by_class(sample['kernel_delta'], sample['label'], considered)
+  return contexts, kernels, sample['label']
 
 
 def sample_of(run, block):
@@ -141,7 +154,9 @@ def sample_of(run, block):
 
   def taken(out, _):
     delta = out['kernel_delta'][block]
-    found = {f'{what}{s}': out[f'{what}{s}'] for what in ('context', 'considered') for s in STAGES}
+    found = {
+      f'{what}{s}': out[f'{what}{s}'] for what in ('context', 'considered') for s in stages_of(out)[1:]
+    }
     found['kernel_delta'] = delta.reshape(len(delta), -1)
     return {
       name: value if value.dtype == bool else value.astype(jnp.float32) for name, value in found.items()

@@ -3,6 +3,8 @@
 import base64
 import html
 
+from ctx_flax.files import printable
+
 # No script, nothing from elsewhere: a browser refuses what this forgot.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
@@ -35,9 +37,9 @@ def page(title, intro, sections):
     intro: text below the title.
     sections: [(id, heading, HTML), ...].
   """
-  links = ''.join(f'<a href="#{name}">{html.escape(heading)}</a>' for name, heading, _ in sections)
+  links = ''.join(f'<a href="#{name}">{escaped(heading)}</a>' for name, heading, _ in sections)
   parts = ''.join(
-    f'<section id="{name}"><h2>{html.escape(heading)}</h2>\n{content}</section>\n'
+    f'<section id="{name}"><h2>{escaped(heading)}</h2>\n{content}</section>\n'
     for name, heading, content in sections
   )
   return f"""<!doctype html>
@@ -46,11 +48,11 @@ def page(title, intro, sections):
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
+<title>{escaped(title)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
-<h1>{html.escape(title)}</h1>
+<h1>{escaped(title)}</h1>
 {paragraph(intro)}<nav>{links}</nav>
 {parts}</body>
 </html>
@@ -58,19 +60,24 @@ def page(title, intro, sections):
 
 
 def paragraph(text):
-  return f'<p>{html.escape(text)}</p>\n'
+  return f'<p>{escaped(text)}</p>\n'
 
 
 def table(columns, rows):
   """A table of texts and numbers; numbers stand at the right, and cells of `Markup` are taken as they are."""
   numeric = [all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(columns))]
   attribute = lambda i: ' class="number"' if numeric[i] else ''
-  head = ''.join(f'<th{attribute(i)}>{html.escape(str(name))}</th>' for i, name in enumerate(columns))
+  head = ''.join(f'<th{attribute(i)}>{escaped(name)}</th>' for i, name in enumerate(columns))
   body = ''.join(
     '<tr>' + ''.join(f'<td{attribute(i)}>{_cell(value)}</td>' for i, value in enumerate(row)) + '</tr>\n'
     for row in rows
   )
   return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
+
+
+def escaped(text):
+  """Any text, such as a file name of any bytes, as it stands in the page and in its attributes."""
+  return html.escape(printable(text), quote=True)
 
 
 class Markup(str):
@@ -79,7 +86,7 @@ class Markup(str):
 
 def picture(path, caption):
   """A PNG file with its caption, as part of the page."""
-  text = html.escape(caption, quote=True)
+  text = escaped(caption)
   shown = image(path.read_bytes(), caption)
   return f'<figure><div class="wide">{shown}</div><figcaption>{text}</figcaption></figure>\n'
 
@@ -88,12 +95,12 @@ def image(png, text, small=False):
   """The bytes of a PNG as part of the page; `text` is read to those who do not see it."""
   data = base64.b64encode(png).decode()
   size = ' class="small"' if small else ''
-  return Markup(f'<img{size} alt="{html.escape(text, quote=True)}" src="data:image/png;base64,{data}">')
+  return Markup(f'<img{size} alt="{escaped(text)}" src="data:image/png;base64,{data}">')
 
 
 def details(summary, content):
   """What is folded until it is wanted."""
-  return f'<details><summary>{html.escape(summary)}</summary>\n{content}</details>\n'
+  return f'<details><summary>{escaped(summary)}</summary>\n{content}</details>\n'
 
 
 def _cell(value):
@@ -101,4 +108,4 @@ def _cell(value):
     return value
   if isinstance(value, float):
     return f'{value:,.4g}'
-  return f'{value:,}' if isinstance(value, int) and not isinstance(value, bool) else html.escape(str(value))
+  return f'{value:,}' if isinstance(value, int) and not isinstance(value, bool) else escaped(value)

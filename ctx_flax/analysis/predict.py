@@ -18,7 +18,8 @@ from ctx_flax.analysis.all_images import in_batches
 from ctx_flax.analysis.file_names import find_files, listed_files
 from ctx_flax.analysis.funnel import funnel
 from ctx_flax.analysis.images import files_as_source
-from ctx_flax.analysis.run import open_run
+from ctx_flax.analysis.records import plain
+from ctx_flax.analysis.run import check_task, open_run
 from ctx_flax.training.halt import Halt, bad_data, bad_input, failed_report
 
 FORMATS = 'table', 'jsonl', 'csv'
@@ -40,8 +41,10 @@ def predict(config, workdir):
   Raises:
     Halt: the input is wrong, or no image could be read (status 2); the result could not be written (1).
   """
-  options, say = config.predict, functools.partial(print, file=sys.stderr, flush=True)
+  say = functools.partial(print, file=sys.stderr, flush=True)
   with bad_input():
+    check_task(config)
+    options = config.predict
     check_settings(options)
     files = named_files(options, say)
     config = config.copy_and_resolve_references()
@@ -119,7 +122,7 @@ def describe(name, values, class_names):
     'funnel': [{'stage', 'classes': the same of the stage, 'kept': how many go on (not at the last stage),
     'answer_place': place of the final answer, from 1}, ...]}.
   """
-  stages = [s for s in (1, 2, 3, 4) if f'classes{s}' in values]
+  stages = sorted(int(name.removeprefix('classes')) for name in values if name.startswith('classes'))
   steps = []
   for stage in stages:
     pairs = zip(values[f'classes{stage}'], values[f'probabilities{stage}'], strict=True)
@@ -163,7 +166,7 @@ def funnel_table(prediction, num_classes):
     best = ', '.join(f'{c["class"]} {100 * c["probability"]:.1f}%' for c in step['classes'])
     kept = f'{step["kept"]} of {num_classes}' if 'kept' in step else ''
     place = f'no. {step["answer_place"]}'
-    table.add_row(str(step['stage']), rich.text.Text(best), place, kept)
+    table.add_row(str(step['stage']), rich.text.Text(file_text.printable(best)), place, kept)
   return table
 
 
@@ -177,8 +180,7 @@ def _write_lines(stream, top, run):
   set_encoding(stream, encoding='utf-8')  # whatever the locale: who reads it asks for none
 
   def write(prediction):
-    prediction = {**prediction, 'image': file_text.utf8(prediction['image'])}
-    print(json.dumps(prediction, ensure_ascii=False), file=stream, flush=True)
+    print(json.dumps(plain(prediction), ensure_ascii=False), file=stream, flush=True)
 
   return write
 
@@ -186,7 +188,8 @@ def _write_lines(stream, top, run):
 def _write_csv(stream, top, run):
   """A row per image: its best classes, then each stage's best class, what it kept, and the answer's place."""
   top = min(top, run.num_classes)
-  stages = (1, 2, 3, 4) if run.model.contextual else (4,)
+  last = len(run.model.dims)
+  stages = range(1, last + 1) if run.model.contextual else (last,)
   columns = ['image', *(f'{kind}{i}' for i in range(1, top + 1) for kind in ('class', 'probability'))]
   of_stage = ('best', 'probability', 'kept', 'answer_place')
   columns += [f'stage{s}_{kind}' for s in stages for kind in of_stage]
@@ -195,13 +198,13 @@ def _write_csv(stream, top, run):
   writer.writerow(columns)
 
   def write(prediction):
-    row = [file_text.utf8(prediction['image'])]
+    row = [prediction['image']]
     for c in prediction['classes'] + [{'class': '', 'probability': ''}] * (top - len(prediction['classes'])):
       row += [c['class'], c['probability']]
     for step in prediction['funnel']:
       best = step['classes'][0]
       row += [best['class'], best['probability'], step.get('kept', ''), step['answer_place']]
-    writer.writerow(row)
+    writer.writerow(plain(row))
     stream.flush()
 
   return write

@@ -12,18 +12,17 @@ Source: the paper, supplementary 2.1.
 import jax.numpy as jnp
 import numpy as np
 import rich.table
+import rich.text
 
 from ctx_flax.analysis import figures, records
 from ctx_flax.analysis.all_images import over_images
-from ctx_flax.analysis.run import open_run
+from ctx_flax.analysis.recall_figures import READINGS, draw
+from ctx_flax.analysis.run import check_task, open_run
+from ctx_flax.files import printable
+from ctx_flax.models.network import stages_of
 from ctx_flax.terminal import console
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
-READINGS = {
-  'all': 'relative to all classes: recall at $N_i$',
-  'kept': 'relative to the classes kept before stage i',
-}
-STAGES = 2, 3, 4
 CHUNK = 2048  # images whose sorted classes are in memory at once
 FEWEST = 2  # classes that a stage may consider: what create_model accepts
 WORST = 10  # classes in the printed table
@@ -43,6 +42,7 @@ def recall_curves(config, workdir):
     Halt: the input is wrong (status 2), or the result could not be written (1).
   """
   with bad_input():
+    check_task(config)
     check_settings(config.recall)
     run = open_run(config, workdir)
     if not run.model.contextual:
@@ -66,7 +66,7 @@ def write(run):
   found = curves(ranks, labels, recall.target)
   counts = found['counts'][recall.relative_to]
   per_class = recall_per_class(ranks, labels, counts, run.model.class_selection)
-  naive = run.class_counts == (run.num_classes,) * 3
+  naive = run.class_counts == (run.num_classes,) * len(run.class_counts)
   path = run.folder / 'recall_curves'
   with failed_report(path):
     figures.save(draw(found, recall.target, run.title, naive), path)
@@ -79,34 +79,36 @@ def write(run):
     records.save_json(about | {**found, 'per_class': table}, path.with_suffix('.json'))
     records.save_csv(table, path.with_suffix('.csv'))
   _print(run, found, table, naive)
-  print(f'{path}.png, .svg, .json, .csv', flush=True)
+  print(f'{printable(path)}.png, .svg, .json, .csv', flush=True)
   return {**found, 'per_class': per_class, 'files': {'recall_curves': path}}
 
 
 def class_ranks(run):
-  """The place of every class in the order of the scores of stages 1, 2, 3, for all test images, in one pass.
+  """The place of every class by the scores of all stages but the last, of all test images, in one pass.
 
   Args:
     run: a contextual Run.
 
   Returns:
-    Three arrays (m, n) of unsigned integers, 0 for the best class and equal scores by index; labels (m,).
+    Arrays (m, n), one per selection, of unsigned integers, 0 for the best class, equal scores by index;
+    labels (m,).
   """
   kind = np.uint16 if run.num_classes <= 2**16 else np.uint32
 
   def ranks(out, _):
-    orders = {stage: jnp.argsort(-out[f'scores{stage}'], axis=-1) for stage in (1, 2, 3)}
+    orders = {stage: jnp.argsort(-out[f'scores{stage}'], axis=-1) for stage in stages_of(out)[:-1]}
     return {f'ranks{stage}': jnp.argsort(order, axis=-1).astype(kind) for stage, order in orders.items()}
 
   found = over_images(run, ranks, 'ranks of all classes')
-  return [found[f'ranks{stage}'] for stage in (1, 2, 3)], found['label']
+  return [found[f'ranks{stage}'] for stage in range(1, len(run.model.dims))], found['label']
 
 
 def curves(ranks, labels, target):
   """Recall of the true class against N_2, N_3, N_4, by both readings, and the counts that reach the target.
 
   Args:
-    ranks: three arrays (m, n): place of every class by the scores that choose the classes of stages 2, 3, 4.
+    ranks: an array (m, n) per selection: place of every class by the scores that choose the classes
+      of stages 2, 3, ...
     labels: int (m,).
     target: in 0..1.
 
@@ -116,13 +118,13 @@ def curves(ranks, labels, target):
     one before: under 'all' an earlier stage is given as many as a later one needs. They are FEWEST or more,
     so that create_model accepts them.
   """
-  n = ranks[0].shape[1]
+  n, stages = ranks[0].shape[1], stages_after(ranks)
   own = [np.take_along_axis(r, labels[:, None].astype(np.int64), 1)[:, 0] for r in ranks]
-  every = {stage: _recall(r, n) for stage, r in zip(STAGES, own, strict=True)}
-  needed = [max(smallest(every[stage], target), FEWEST) for stage in STAGES]
+  every = {stage: _recall(r, n) for stage, r in zip(stages, own, strict=True)}
+  needed = [max(smallest(every[stage], target), FEWEST) for stage in stages]
   within, size = {}, n
   chosen: list[int] = []
-  for stage in STAGES:
+  for stage in stages:
     histogram = np.zeros(size, np.int64)
     for rows in _chunks(len(labels)):
       places = nested_places([r[rows] for r in ranks[: stage - 1]], chosen)
@@ -134,8 +136,13 @@ def curves(ranks, labels, target):
     chosen.append(size)
   return {
     'recall': {'all': every, 'kept': within},
-    'counts': {'all': tuple(int(max(needed[i:])) for i in range(3)), 'kept': tuple(chosen)},
+    'counts': {'all': tuple(int(max(needed[i:])) for i in range(len(needed))), 'kept': tuple(chosen)},
   }
+
+
+def stages_after(ranks):
+  """The numbers of the stages whose classes the ranks choose: 2, 3, ..."""
+  return range(2, len(ranks) + 2)
 
 
 def nested_places(ranks, counts):
@@ -175,11 +182,11 @@ def recall_per_class(ranks, labels, counts, selection='reduction'):
   Returns:
     {'images': int (n,), 'stage2', 'stage3', 'stage4': float (n,)}, nan for a class without images.
   """
-  n = ranks[0].shape[1]
+  n, stages = ranks[0].shape[1], stages_after(ranks)
   images = np.bincount(labels, minlength=n)
-  kept = {stage: np.zeros(len(labels), bool) for stage in STAGES}
+  kept = {stage: np.zeros(len(labels), bool) for stage in stages}
   for rows in _chunks(len(labels)):
-    for stage, count in zip(STAGES, counts, strict=True):
+    for stage, count in zip(stages, counts, strict=True):
       if selection == 'rerank':
         places = ranks[stage - 2][rows]
       else:
@@ -191,39 +198,14 @@ def recall_per_class(ranks, labels, counts, selection='reduction'):
   share = lambda hits: np.where(
     images > 0, np.bincount(labels, hits, minlength=n) / np.maximum(images, 1), np.nan
   )
-  return {'images': images, **{f'stage{stage}': share(kept[stage]) for stage in STAGES}}
+  return {'images': images, **{f'stage{stage}': share(kept[stage]) for stage in stages}}
 
 
 def slowest_first(per_class):
   """The numbers of the classes that have images, those that are dropped most often and earliest first."""
-  keys = [per_class[f'stage{stage}'] for stage in (2, 3, 4)]
+  keys = [values for name, values in per_class.items() if name.startswith('stage')]
   order = np.lexsort(keys)  # by its last key first
   return order[per_class['images'][order] > 0]
-
-
-def draw(found, target, title, naive=True):
-  """A Figure with a panel per reading: recall in % against N_i, the chosen N_i marked."""
-  figure, axes = figures.new_figure(1, 2, width=5.2, height=4.2)
-  for panel, (reading, meaning) in zip(axes[0], READINGS.items(), strict=True):
-    for number, stage in enumerate(STAGES):
-      curve = 100 * np.asarray(found['recall'][reading][stage])
-      count = found['counts'][reading][number]
-      style = figures.series_style(number)
-      panel.plot(
-        np.arange(1, len(curve) + 1), curve, **style | {'marker': ''}, label=f'stage {stage}: N = {count}'
-      )
-      panel.plot([count], [curve[count - 1]], **style | {'markersize': 8, 'linestyle': ''})
-    panel.axhline(100 * target, color='0.6', linewidth=0.8)
-    panel.set_title(meaning)
-    panel.set_xlabel('$N_i$, classes kept for stage i')
-    panel.set_ylabel('relative recall of the true class (%)')
-    panel.set_ylim(0, 101)
-    panel.set_xlim(left=0)
-    panel.legend(title=f'smallest N at {100 * target:.6g} %', loc='lower right', frameon=False)
-  title = figures.run_title(title)
-  what = title if naive else f'{title} (not naive: it was trained with fewer classes)'
-  figure.suptitle(what)
-  return figure
 
 
 def _recall(places, n):
@@ -237,15 +219,19 @@ def _chunks(m):
 def _print(run, found, table, naive):
   recall = run.config.recall
   if not naive:
+    every = (run.num_classes,) * len(run.class_counts)
     print(
-      f'{run.workdir} is not naive: it was trained with the class counts {run.class_counts}. Curves to '
-      f"choose by come from a run with --config.model.class_counts='{(run.num_classes,) * 3}'"
+      f'{printable(run.workdir)} is not naive: it was trained with the class counts {run.class_counts}. '
+      f"Curves to choose by come from a run with --config.model.class_counts='{every}'"
     )
   worst = rich.table.Table(title='Classes that are dropped early')
-  for column in ('class', 'images', 'kept to stage 2', '3', '4'):
+  later = [name.removeprefix('stage') for name in table if name.startswith('stage')]
+  for column in ('class', 'images', f'kept to stage {later[0]}', *later[1:]):
     worst.add_column(column, justify='left' if column == 'class' else 'right')
   for row in list(zip(*table.values(), strict=True))[:WORST]:
-    worst.add_row(str(row[0]), str(row[1]), *(f'{100 * share:.0f} %' for share in row[2:]))
+    worst.add_row(
+      rich.text.Text(printable(row[0])), str(row[1]), *(f'{100 * share:.0f} %' for share in row[2:])
+    )
   console().print(worst)
   for reading, meaning in READINGS.items():
     print(f'{100 * recall.target:.6g} % {meaning.replace("$", "")}:')

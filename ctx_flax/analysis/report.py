@@ -15,7 +15,8 @@ from ctx_flax.analysis import curves, failures, figures, grad_cam, offsets, page
 from ctx_flax.analysis.funnel import funnel
 from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.predict import describe
-from ctx_flax.analysis.run import open_beside, open_run
+from ctx_flax.analysis.run import check_task, open_beside, open_run
+from ctx_flax.files import printable
 from ctx_flax.models.summary import summarise
 from ctx_flax.training import run_folder
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
@@ -40,6 +41,7 @@ def report(config, workdir):
     Halt: the input is wrong (status 2), or the result could not be written (1).
   """
   with bad_input():
+    check_task(config)
     # All of them before the first picture, which may take long.
     recall_curves.check_settings(config.recall)
     grad_cam.check_settings(config)
@@ -102,9 +104,10 @@ def write(run, beside=None):
     sections.append(('network', 'The network', network(run)))
     sections.append(('config', 'Config', config_table(run.config)))
     sections.append(('environment', 'Environment of this report', environment()))
-    intro = f'{run.config.model.name} on {run.config.data.name}, {run.weights} weights of step {run.step}'
+    weights = f'{run.weights} weights of step {run.step}' if run.step else f'weights of {run.title}'
+    intro = f'{run.config.model.name} on {run.config.data.name}, {weights}'
     files.write_text(path, page.page(f'{run.workdir.resolve().name}', intro, sections))
-  print(f'{path}: {path.stat().st_size / 1e6:.1f} MB, needs nothing else', flush=True)
+  print(f'{printable(path)}: {path.stat().st_size / 1e6:.1f} MB, needs nothing else', flush=True)
   return path
 
 
@@ -142,9 +145,9 @@ def summary(found):
   add('classes', lambda run, _: f'{run.num_classes:,}')
   add('class counts', lambda run, _: ', '.join(map(str, run.class_counts)) or 'no selection')
   add('selection', lambda run, _: run.model.class_selection if run.model.contextual else '')
-  add('weights', lambda run, _: f'{run.weights}, step {run.step:,}')
+  add('weights', lambda run, _: f'{run.weights}, step {run.step:,}' if run.step else run.title)
   add('test images', lambda _, f: f'{len(f["label"]):,}')
-  for stage in (1, 2, 3, 4):
+  for stage in range(1, max(len(run.model.dims) for run, _ in found.values()) + 1):
     add(f'accuracy of stage {stage}', lambda _, f, s=stage: _share(f, f'correct{s}'))
   layers = {
     title: summarise(run.model, (run.config.data.image_size,) * 2 + (3,)) for title, (run, _) in found.items()
@@ -172,10 +175,11 @@ def funnels(run):
     )
     truth = run.class_names[images.labels[i]]
     cells: list = [page.image(png.getvalue(), truth, small=True), truth]
+    last = said['funnel'][-1]['stage']
     for step in said['funnel']:
       best = ', '.join(f'{c["class"]} {100 * c["probability"]:.0f}%' for c in step['classes'])
       kept = f'; keeps {step["kept"]}' if 'kept' in step else ''
-      place = f'; answer no. {step["answer_place"]}' if step['stage'] < 4 else ''
+      place = f'; answer no. {step["answer_place"]}' if step['stage'] < last else ''
       cells.append(best + place + kept)
     rows.append(cells)
   stages = [f'stage {step["stage"]}' for step in said['funnel']]

@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 from typing import Any
 
 import jax
 
 from ctx_flax.layers.contextualizer import default_class_counts
-from ctx_flax.tasks import task_of
+from ctx_flax.tasks import check_served, task_of
 from ctx_flax.tasks.classification import networks
 from ctx_flax.training import distributed, restore, run_folder, setup
 from ctx_flax.training.task import Task
@@ -27,7 +28,7 @@ class Run:
     model: its network.
     variables: of the network, on the default device; with the tables of model.class_tables.
     source: the test images, a Source of ctx_flax.data.sources.
-    step: of the checkpoint.
+    step: of the checkpoint; 0 of weights without a run.
     weights: 'EMA' or 'raw'.
     task: of the run.
   """
@@ -54,11 +55,15 @@ class Run:
     """N_2, N_3, N_4 of a contextual network; () of a plain one."""
     if not self.model.contextual:
       return ()
-    return tuple(self.model.class_counts or default_class_counts(self.model.num_classes))
+    return tuple(
+      self.model.class_counts or default_class_counts(self.model.num_classes, len(self.model.dims))
+    )
 
   @property
   def title(self):
-    """What figures and tables call it: 'patches-naive, step 1560'."""
+    """What figures and tables call it: 'patches-naive, step 1560', or the file of weights without a run."""
+    if not self.step:
+      return pathlib.Path(self.config.init.weights).name
     return f'{self.workdir.resolve().name}, step {self.step}'
 
   @property
@@ -70,6 +75,11 @@ class Run:
   def apply(self):
     """model.apply(variables, images, train=False), compiled: (b, h, w, 3) -> (logits, out)."""
     return jax.jit(functools.partial(self.model.apply, train=False))
+
+
+def check_task(config):
+  """Raises ValueError for a task that the analyses do not serve, whose config lacks their options."""
+  check_served(config, 'this analysis', SERVED)
 
 
 def open_run(config, workdir, images=True, warn=print):
@@ -88,12 +98,17 @@ def open_run(config, workdir, images=True, warn=print):
 
   Raises:
     ValueError, OSError: the run is of a task that is not served, there is no such checkpoint, it does not
-      fit, or the test images are not there.
+      fit, or the test images are not there; or the folder, which gets the analyses, is that of another run
+      than the weights of init.weights.
   """
-  workdir = pathlib.Path(workdir)
-  if config.task not in SERVED:
-    raise ValueError(f'the analyses serve runs of {", ".join(SERVED)}, but this is one of {config.task}')
+  workdir = pathlib.Path(os.path.expanduser(workdir))
+  check_task(config)
   task = task_of(config)
+  if images and restore.from_file(config, workdir) and run_folder.saved(workdir) is not None:
+    raise ValueError(
+      f'{workdir} is the folder of a run that did not start from {config.init.weights}: take another '
+      '--workdir for the analyses of these weights'
+    )
   setup.prepare_jax(config)
   distributed.check_alone('an analysis')
   source = task.open_source(config, 'test') if images else networks.classes_of(config, workdir, warn)
@@ -108,15 +123,20 @@ def open_beside(run, workdir, field):
 
   Args:
     run: the first Run.
-    workdir: the folder of the second.
+    workdir: the folder of the second; `~` is expanded.
     field: the name of the config's field that names it, for messages.
 
   Raises:
     ValueError: it is no run, or its classes are not those of the first.
   """
-  workdir = pathlib.Path(workdir)
-  config = run_folder.with_saved(run.config, workdir, field)
-  config.eval.update(run.config.eval)
+  workdir = pathlib.Path(os.path.expanduser(workdir))
+  config = run_folder.with_saved(workdir, field)
+  check_task(config)
+  identity = task_of(config).identity
+  # How it is tested, but for what is part of what the run is: the crop.
+  config.eval.update(
+    {name: v for name, v in run.config.eval.items() if not run_folder.is_identity(f'eval.{name}', identity)}
+  )
   for name in ('path', 'train_list', 'test_list', 'threads', 'workers', 'prefetch'):
     config.data[name] = run.config.data[name]
   beside = open_run(config, workdir)

@@ -5,7 +5,6 @@ import io
 import json
 import pathlib
 import re
-import shlex
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -66,7 +65,7 @@ def write_folder(name: str, root: pathlib.Path, options: argparse.Namespace) -> 
         if pixels is not None:
           files.write_bytes(path, pixels)
         progress.advance(task)
-  option = shlex.quote(f'--config.data.path={root}')
+  option = files.shell_word(f'--config.data.path={root}')
   return f'--config.data.name=image_folder {option} --config.data.image_size={data.image_size}'
 
 

@@ -13,13 +13,12 @@ import dataclasses
 import importlib.util
 import os
 import pathlib
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 
 from ctx_flax.data import made_folders
 from ctx_flax.data.tfds_source import FORMAT
-from ctx_flax.files import printable
+from ctx_flax.files import printable, shell_word
 from ctx_flax.nearest import nearest
 
 PROGRAM = 'python -m ctx_flax.data.prepare'
@@ -106,8 +105,9 @@ def _build(arguments: Sequence[str]) -> None:
       f'error: {chosen.builder} is in {builder.data_dir} already, but as {", ".join(sorted(formats))}: '
       'choose another --data_dir'
     )
-  path = f' {shlex.quote(f"--config.data.path={chosen.data_dir}")}' if chosen.data_dir else ''
-  print(f'{chosen.builder} is prepared in {builder.data_dir}: --config.data.name=tfds:{chosen.builder}{path}')
+  path = f' {shell_word(f"--config.data.path={chosen.data_dir}")}' if chosen.data_dir else ''
+  name = shell_word(f'--config.data.name=tfds:{chosen.builder}')
+  print(f'{chosen.builder} is prepared in {printable(builder.data_dir)}: {name}{path}')
 
 
 if __name__ == '__main__':

@@ -9,10 +9,11 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from ctx_flax.files import printable
 from ctx_flax.layers.contextualizer import default_class_counts
 from ctx_flax.models.summary import summarise
 from ctx_flax.models.weights import flatten, save_weights, unflatten
-from ctx_flax.tasks import task_of
+from ctx_flax.tasks import check_served, task_of
 from ctx_flax.tasks.classification import networks
 from ctx_flax.training import distributed, restore, setup
 from ctx_flax.training.halt import bad_input, failed_report
@@ -51,13 +52,12 @@ def export(config, workdir):
   Raises:
     Halt: there is no such checkpoint, or it does not fit (status 2); the folder could not be written (1).
   """
-  workdir = pathlib.Path(workdir)
-  setup.prepare_jax(config)
+  workdir = pathlib.Path(os.path.expanduser(workdir))
   with bad_input():
+    check_served(config, 'the export')
+    setup.prepare_jax(config)
     distributed.check_alone('the export')
     task = task_of(config)
-    if task.name != 'classification':
-      raise ValueError(f'the export serves runs of classification, but this is one of {task.name}')
     classes = networks.classes_of(config, workdir)
     config = task.resolve(config, workdir, classes)
     setup.check_settings(config, task)
@@ -66,7 +66,7 @@ def export(config, workdir):
   serialized = serialize(model, weights, side)
   counts: tuple[int, ...] = ()
   if model.contextual:
-    counts = model.class_counts or default_class_counts(model.num_classes)
+    counts = model.class_counts or default_class_counts(model.num_classes, len(model.dims))
   about = {
     'model': networks.model_keywords(config, classes.num_classes),
     'class_names': list(classes.class_names),
@@ -91,7 +91,7 @@ def export(config, workdir):
       os.replace(folder, before)
     os.replace(part, folder)
     shutil.rmtree(before, ignore_errors=True)
-  print(f'step {step}, {which} weights, exported to {folder}: see its README.md', flush=True)
+  print(f'step {step}, {which} weights, exported to {printable(folder)}: see its README.md', flush=True)
   return folder
 
 
@@ -118,8 +118,10 @@ def readme(folder, model, about):
   mean, std = (', '.join(f'{value:.6g}' for value in about[name]) for name in ('mean', 'std'))
   considered = ''
   if model.contextual:
+    *earlier, last = range(2, len(model.dims) + 1)
     considered = (
-      f'\nIts stages 2, 3 and 4 consider {", ".join(map(str, about["class_counts"]))} classes'
+      f'\nIts stages {", ".join(map(str, earlier))} and {last} consider '
+      f'{", ".join(map(str, about["class_counts"]))} classes'
       + ('; those that are no longer considered score -inf' if model.class_selection == 'reduction' else '')
       + '.\n'
     )

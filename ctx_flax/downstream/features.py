@@ -74,7 +74,7 @@ def _extract_into(folder, model, variables, source, config, label):
       folder.mkdir(parents=True, exist_ok=True)
       _extract_parts(model, variables, source, config, parts, done, batches, label)
   else:
-    print(f'{label}: {len(source):,} images, from {folder}', flush=True)
+    print(f'{label}: {len(source):,} images, from {files.printable(folder)}', flush=True)
   loaded = []
   for path in parts:
     with np.load(path) as arrays:

@@ -1,7 +1,7 @@
 """Linear probe: a new class head on the frozen network's pooled features (the paper, Table 3)."""
 
-import functools
 import json
+import os
 import pathlib
 import types
 
@@ -15,11 +15,12 @@ from ctx_flax import files
 from ctx_flax.data import sources
 from ctx_flax.downstream.features import extract
 from ctx_flax.layers.linear import uniform_fan_in
-from ctx_flax.tasks import task_of
+from ctx_flax.tasks import check_served, task_of
 from ctx_flax.tasks.classification import metrics, networks
 from ctx_flax.terminal import console
 from ctx_flax.training import distributed, restore, setup
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
+from ctx_flax.training.repeats import percent
 
 
 def linear_probe(config, workdir):
@@ -40,10 +41,11 @@ def linear_probe(config, workdir):
   Raises:
     Halt: the input is wrong (status 2), or the report could not be written (1).
   """
-  workdir = pathlib.Path(workdir)
-  setup.prepare_jax(config)
-  probe = config.probe
+  workdir = pathlib.Path(os.path.expanduser(workdir))
   with bad_input():
+    check_served(config, 'the linear probe')
+    setup.prepare_jax(config)
+    probe = config.probe
     distributed.check_alone('the linear probe')
     given = {
       'contextual': (probe.weights, config.model.name),
@@ -80,7 +82,7 @@ def linear_probe(config, workdir):
   with failed_report(path):
     text = json.dumps({'networks': report, 'config': config.to_dict()}, indent=2)
     files.write_text(path, text + '\n')
-  print(f'{path} holds the numbers', flush=True)
+  print(f'{files.printable(path)} holds the numbers', flush=True)
   return report
 
 
@@ -165,12 +167,6 @@ def _print(report, config, num_classes):
   table = rich.table.Table(title=f'Linear probe, {num_classes} classes, {config.data.image_size} px')
   for column in ('network', 'top-1 %', 'top-5 %', 'in training %'):
     table.add_column(column, justify='right' if '%' in column else 'left', no_wrap=True)
-  shown = functools.partial(_mean_and_deviation, seeds=config.probe.seeds)
   for row in report.values():
-    table.add_row(row['model'], *(shown(row[name]) for name in ('top1', 'top5', 'train_top1')))
+    table.add_row(row['model'], *(percent(row[name]) for name in ('top1', 'top5', 'train_top1')))
   console().print(table)
-
-
-def _mean_and_deviation(values, seeds):
-  deviation = f' ± {100 * np.std(values, ddof=1):.2f}' if seeds > 1 else ''
-  return f'{100 * np.mean(values):.2f}{deviation}'

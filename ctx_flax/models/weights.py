@@ -53,7 +53,7 @@ def save_weights(path: str | os.PathLike[str], variables: Mapping[str, Any], **a
   """Writes variables to a .safetensors file, atomically.
 
   Args:
-    path: of the file.
+    path: of the file; `~` is expanded.
     variables: {'params': ..., 'batch_stats'?: ...}, nested.
     **about: what `load_weights` gives back beside them, of types that JSON knows: `model`, the keywords of
       create_model, `class_names`, ...
@@ -61,11 +61,13 @@ def save_weights(path: str | os.PathLike[str], variables: Mapping[str, Any], **a
   # In rows, as safetensors writes the bytes as they lie; ascontiguousarray would make vectors of scalars.
   flat = {name: np.asarray(value, order='C') for name, value in flatten(variables).items()}
   metadata = {'format': FORMAT} | {name: json.dumps(value) for name, value in about.items()}
-  write_bytes(path, safetensors.numpy.save(flat, metadata))  # save_file makes what only its owner can read
+  write_bytes(
+    os.path.expanduser(path), safetensors.numpy.save(flat, metadata)
+  )  # save_file makes what only its owner can read
 
 
 def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-  """(variables, {name: value}) of a file that `save_weights` wrote; numpy arrays.
+  """(variables, {name: value}) of a file that `save_weights` wrote; numpy arrays. `~` is expanded.
 
   Raises:
     ValueError: the file is damaged, or another kind of file.
@@ -87,6 +89,7 @@ def is_ours(path: str | os.PathLike[str]) -> bool:
 
 def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
   """({name: array}, {name: text}) of any .safetensors file; ValueError where it is damaged."""
+  path = os.path.expanduser(path)
   metadata = _header(path)
   try:
     return safetensors.numpy.load_file(path), metadata
@@ -95,6 +98,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray
 
 
 def _header(path: str | os.PathLike[str]) -> dict[str, str]:
+  path = os.path.expanduser(path)
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f'{path} does not exist')
   try:

@@ -10,6 +10,12 @@ from ctx_flax.training.task import Task
 TASKS = {'classification': 'ctx_flax.tasks.classification.task:TASK'}
 
 
+def check_served(config: Any, what: str, served: tuple[str, ...] = ('classification',)) -> None:
+  """Raises ValueError if `what`, such as 'the export', does not serve the task of a config."""
+  if config.task not in served:
+    raise ValueError(f'{what} serves runs of {", ".join(served)}, but this is one of {config.task}')
+
+
 def task_of(config: Any) -> Task:
   """The task that config.task names.
 

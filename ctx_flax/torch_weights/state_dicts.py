@@ -33,7 +33,7 @@ def read_state_dict(
     ImportError: it takes PyTorch to read, which is not installed; says how to convert it.
   """
   what = name_of(path_or_dict)
-  state = path_or_dict if isinstance(path_or_dict, dict) else _read(pathlib.Path(path_or_dict))
+  state = path_or_dict if isinstance(path_or_dict, dict) else _read(_home(path_or_dict))
   if entry:
     if not isinstance(state.get(entry), dict):
       raise ValueError(f'{what} has no entry {entry!r}: {_short(state)}')
@@ -55,9 +55,13 @@ def name_of(path_or_dict: str | os.PathLike[str] | dict[str, Any]) -> str:
   return 'the given dict' if isinstance(path_or_dict, dict) else str(path_or_dict)
 
 
+def _home(path: str | os.PathLike[str]) -> pathlib.Path:
+  return pathlib.Path(os.path.expanduser(path))
+
+
 def write_state_dict(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
   """Writes {name: numpy array} to a .safetensors or, with PyTorch, a .pth file, atomically."""
-  path = pathlib.Path(path)
+  path = _home(path)
   arrays = {name: np.asarray(value, order='C') for name, value in arrays.items()}
   if path.suffix not in ('.safetensors', *PICKLED):
     raise ValueError(f'{path} must end in .safetensors, or with PyTorch installed in {", ".join(PICKLED)}')

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import jax
 
+from ctx_flax.files import shell_word
 from ctx_flax.training import distributed
 from ctx_flax.training.checkpoint_files import DamagedCheckpoint
 from ctx_flax.training.checkpoints import Checkpoints
@@ -105,6 +106,6 @@ def chosen(
     for other in reversed(checkpoints.steps()):
       with contextlib.suppress(DamagedCheckpoint):
         read(other)
-        advice = f'; the newest that is whole is {other}: {option}{other}'
+        advice = f'; the newest that is whole is {other}: {shell_word(f"{option}{other}")}'
         break
     raise DamagedCheckpoint(error.folder, error.reason, advice) from error

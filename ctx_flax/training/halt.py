@@ -4,13 +4,14 @@ import contextlib
 import signal
 
 from ctx_flax.data.decode import BadImage
+from ctx_flax.files import printable
 
 
 class Halt(Exception):
-  """A run that ends early for a reason to be read: one line, and the exit status of the program."""
+  """A run that ends early for a reason to be read: one line of valid Unicode, and the exit status."""
 
   def __init__(self, reason, status):
-    super().__init__(reason)
+    super().__init__(printable(reason))
     self.status = status
 
 

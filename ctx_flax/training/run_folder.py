@@ -88,8 +88,8 @@ def saved(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
   return config
 
 
-def with_saved(config: Any, workdir: str | os.PathLike[str], field: str) -> Any:
-  """A copy of the config with the values of the config.json of a folder, which `field` of the config names.
+def with_saved(workdir: str | os.PathLike[str], field: str) -> Any:
+  """The config saved in a folder that `field` of another config names; what it lacks has its default.
 
   Raises:
     ValueError: there is no config.json, it is damaged, or it holds a field that the config does not know.
@@ -99,7 +99,7 @@ def with_saved(config: Any, workdir: str | os.PathLike[str], field: str) -> Any:
     raise ValueError(
       f'{field} is {str(workdir)!r}, which holds no config.json: it is not the folder of a run'
     )
-  config = config.copy_and_resolve_references()
+  config = default.get_config(task=there.get('task', 'classification'))
   for name, value in _flat(there).items():
     *groups, last = name.split('.')
     node = config

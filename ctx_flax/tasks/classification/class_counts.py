@@ -39,7 +39,7 @@ def class_counts_at(
 
 def final_class_counts(model: Any) -> tuple[int, ...]:
   """N_2, N_3, ... of a contextual network."""
-  return tuple(model.class_counts or default_class_counts(model.num_classes))
+  return tuple(model.class_counts or default_class_counts(model.num_classes, len(model.dims)))
 
 
 def with_class_counts(config: Any, workdir: Any, num_classes: int) -> Any:
