@@ -7,7 +7,7 @@ import pytest
 from run_files import metric_lines
 from tiny import tiny_config
 
-from ctx_flax.analysis import alpha_sweep
+from ctx_flax.analysis import alpha_sweep, many_runs
 from ctx_flax.tasks import run
 from ctx_flax.training import repeats
 from ctx_flax.training.halt import Halt

@@ -175,8 +175,8 @@ def _print(run, images, found):
         state = found['states'][network][i][k]
         cells.append(text + (f', map {state}' if state else ''))
       shown = pathlib.Path(name).name if k == 0 else ''
-      cells = shown, run.class_names[number], *cells
-      table.add_row(*(rich.text.Text(printable(cell)) for cell in cells))
+      row = shown, run.class_names[number], *cells
+      table.add_row(*(rich.text.Text(printable(cell)) for cell in row))
   console().print(table)
   for network, states in found['states'].items():
     if all(state for row in states for state in row):

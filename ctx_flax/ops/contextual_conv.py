@@ -20,13 +20,11 @@ from ctx_flax.ops.bilinear import bilinear_sample
 from ctx_flax.ops.deform_conv import deform_conv
 from ctx_flax.ops.geometry import (
   Padding,
-  Pads,
   Pair,
   accumulation,
+  check_sampling,
   check_shape,
-  output_size,
-  pair,
-  resolve_padding,
+  geometry_of,
 )
 from ctx_flax.ops.in_turn import largest_divisor
 from ctx_flax.ops.taps import flatten, kernel_of_tap, sample_tap, taps_first
@@ -81,8 +79,8 @@ def contextual_conv(
   check_shape('kernel', kernel, 'kh kw c d', (None, None, c, None))
   kh, kw, _, d = kernel.shape
   check_shape('kernel_delta', kernel_delta, 'b kh kw c', (b, kh, kw, c))
-  geometry = _geometry(x, (kh, kw), strides, padding, dilation)
-  _check_sampling(x, (kh, kw), offsets, mask, geometry)
+  geometry = geometry_of(x, (kh, kw), strides, padding, dilation)
+  check_sampling(x, (kh, kw), offsets, mask, geometry)
   if _checked(path) == 'two_steps':
     dtype = accumulation(x)
     kernels = (kernel.astype(dtype)[None] + kernel_delta.astype(dtype)[..., None]).astype(x.dtype)
@@ -135,8 +133,8 @@ def contextual_depthwise_conv(
   kh, kw = kernel.shape[:2]
   if kernel_delta is not None:
     check_shape('kernel_delta', kernel_delta, 'b kh kw c', (b, kh, kw, c))
-  geometry = _geometry(x, (kh, kw), strides, padding, dilation)
-  _check_sampling(x, (kh, kw), offsets, mask, geometry)
+  geometry = geometry_of(x, (kh, kw), strides, padding, dilation)
+  check_sampling(x, (kh, kw), offsets, mask, geometry)
   dtype = accumulation(x)
   kernel = kernel.astype(dtype).reshape(kh * kw, c)
   delta = jnp.zeros((b, 1, 1, 1), dtype) if kernel_delta is None else kernel_delta.astype(dtype)
@@ -154,27 +152,6 @@ def _checked(path: str | None) -> str | None:
   if path not in (None, *PATHS):
     raise ValueError(f'path={path!r}: expected None or one of {PATHS}')
   return path
-
-
-def _geometry(
-  x: jax.Array, kernel_size: Pair, strides: int | Pair, padding: Padding, dilation: int | Pair
-) -> tuple[Pair, Pads, Pair]:
-  steps, rates = pair(strides, 'strides'), pair(dilation, 'dilation')
-  return steps, resolve_padding(padding, x.shape[1:3], kernel_size, steps, rates), rates
-
-
-def _check_sampling(
-  x: jax.Array,
-  kernel_size: Pair,
-  offsets: jax.Array,
-  mask: jax.Array | None,
-  geometry: tuple[Pair, Pads, Pair],
-) -> None:
-  u, v = output_size(x.shape[1:3], kernel_size, *geometry)
-  k = kernel_size[0] * kernel_size[1]
-  check_shape('offsets', offsets, 'b u v k 2', (x.shape[0], u, v, k, 2))
-  if mask is not None:
-    check_shape('mask', mask, 'b u v k', (x.shape[0], u, v, k))
 
 
 def _delta_sum(x: jax.Array, delta: jax.Array, points: jax.Array, mask: jax.Array) -> jax.Array:

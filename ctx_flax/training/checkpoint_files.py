@@ -108,9 +108,9 @@ def metrics(folder: pathlib.Path) -> dict[str, float]:
 
 def _about(folder: pathlib.Path) -> dict[str, Any]:
   about = _json(folder, pathlib.Path(LAST))
-  if not isinstance(about.get('item_handlers', {}), dict):
-    raise DamagedCheckpoint(folder, f'{LAST} is damaged')
-  return about
+  if isinstance(about.get('item_handlers', {}), dict):
+    return about
+  raise DamagedCheckpoint(folder, f'{LAST} is damaged')
 
 
 def _checksums(about: dict[str, Any]) -> dict[str, int]:
