@@ -52,7 +52,7 @@ def test_every_analysis_writes_what_can_be_read(run, monkeypatch, capsys):
     rows = list(csv.DictReader(file))
   assert [row['image'] for row in rows] == written['mistakes']['most_confident']['image']
   there = [files.unprintable(row['image']) for row in rows]
-  assert there and all((workdir.parent / 'images' / 'validation' / name).exists() for name in there)
+  assert there and all((workdir.parent / 'images' / name).exists() for name in there)
   assert {row['true'] for row in rows} <= {files.utf8(name) for name in CLASSES}
   for name in ('grad_cam', 'offsets'):
     assert len(json.loads((folder / f'{name}.json').read_text(encoding='utf-8'))['images']) == 2
