@@ -7,7 +7,7 @@ import pytest
 from run_files import metric_lines
 from tiny import tiny_config
 
-from ctx_flax.analysis import alpha_sweep
+from ctx_flax.analysis import alpha_sweep, many_runs
 from ctx_flax.tasks import run
 from ctx_flax.training import repeats
 from ctx_flax.training.halt import Halt
@@ -125,6 +125,7 @@ def test_figure_of_values_that_are_no_numbers():
   assert mean.get_linestyle() == 'None' and axes.get_legend() is None
 
 
+@pytest.mark.slow
 def test_runs_for_real(tmp_path, capsys):
   """Two runs; started again none is trained."""
   config = tiny_config()
@@ -140,6 +141,14 @@ def test_runs_for_real(tmp_path, capsys):
   np.testing.assert_array_equal(alpha_sweep.alpha_sweep(config, tmp_path)['accuracy'], found['accuracy'])
   printed = capsys.readouterr().out
   assert 'run ' not in printed and 'stage 4' in printed and 'data.split_seed' in printed
+
+
+@pytest.mark.parametrize('data', [b'', b'{"accur', b'[1]', b'\xff'])
+def test_a_damaged_result_is_no_result(tmp_path, capsys, data):
+  path = tmp_path / many_runs.RESULT
+  path.write_bytes(data)
+  assert many_runs.read_result(path) == {}
+  assert capsys.readouterr().out == f'{path} is damaged: the run is tested again\n'
 
 
 def test_mean_and_deviation():

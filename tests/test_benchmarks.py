@@ -62,6 +62,7 @@ def test_operations(monkeypatch):
   assert all(row['x'] == row['x '] == 1 for row in rows[::2])  # the reference beside itself
 
 
+@pytest.mark.slow
 def test_networks(monkeypatch):
   monkeypatch.setattr(models, 'PAIRS', (('convnext_mini', 'resnet_mini'),))  # these compile fast
   monkeypatch.setattr(models, 'has_torch', lambda: False)
@@ -70,6 +71,7 @@ def test_networks(monkeypatch):
   assert note == {'network': 'PyTorch left out: torch and torchvision are not installed'}
 
 
+@pytest.mark.slow
 def test_selection_of_classes(monkeypatch):
   monkeypatch.setattr(classes, 'NETWORK', 'ctx_convnext_mini')
   monkeypatch.setattr(classes, 'NUM_CLASSES', (30,))
@@ -81,6 +83,7 @@ def test_selection_of_classes(monkeypatch):
     assert row['% more than 30'] == 0  # beside itself
 
 
+@pytest.mark.slow
 def test_scanned_blocks(monkeypatch):
   for name, value in (('GROUPS', 2), ('PLAIN', 1), ('CHANNELS', 8), ('CONTEXT', 4)):
     monkeypatch.setattr(scan, name, value)
@@ -90,6 +93,7 @@ def test_scanned_blocks(monkeypatch):
   assert min(unrolled['compile s'], scanned['compile s']) > 0
 
 
+@pytest.mark.slow
 def test_training_steps(monkeypatch):
   """Traced, not compiled."""
 

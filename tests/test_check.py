@@ -50,7 +50,7 @@ def test_it_tells_the_run_and_writes_nothing(told):
     '1 x 8 images on 8 devices',
   ):
     assert wanted in text
-  assert '1,437 examples to train on, 360 to test on' in text
+  assert '1,437 training images, 360 test images, 10 classes' in text
   assert f'digits: 22.5 steps per epoch; {found["parameters"]:,} parameters' in text
 
 
@@ -76,6 +76,7 @@ def test_memory_of_the_state_is_that_of_its_arrays(told):
   assert memory['batches, those ahead too'] == 4 * batch // 8  # two wait, one goes in, one comes
 
 
+@pytest.mark.slow
 def test_activations_grow_with_the_images_and_shrink_with_less_to_keep(config):
   """Remat and half the dtype keep less; accumulation halves what is kept at a time."""
 

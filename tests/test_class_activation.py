@@ -84,6 +84,7 @@ def test_first_stage_by_differences(contextual):
   np.testing.assert_allclose(a_map, expected, atol=0.02 * expected.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['ctx_convnext_mini', 'resnet_mini'])
 def test_every_gradient_by_differences(request, name):
   """All methods at stage 3 from central differences at every position and channel. HiResCAM there is zero in
@@ -197,6 +198,6 @@ def test_the_last_stage_with_a_map():
       f'stage{s}': jnp.zeros((1, side // 2 ** (s + 1), side // 2 ** (s + 1), 3)) for s in (1, 2, 3, 4)
     }
 
-  run = types.SimpleNamespace(variables={}, apply=apply)
+  run = types.SimpleNamespace(variables={}, apply=apply, model=types.SimpleNamespace(dims=(3, 3, 3, 3)))
   found = [class_activation.last_stage_with_a_map(run, side) for side in (224, 128, 64, 32, 8)]
   assert found == [4, 4, 3, 2, 1]

@@ -17,6 +17,7 @@ from ml_collections import config_flags
 from configs import digits
 from ctx_flax.configs import command_line, default, fields, paths, rules, saved
 from ctx_flax.configs.kinds import Whole
+from ctx_flax.training import run_folder
 
 # ml_collections loads a config file by a method that Python is going to drop.
 pytestmark = pytest.mark.filterwarnings('ignore:.*load_module.*:DeprecationWarning')
@@ -186,9 +187,29 @@ def test_saved_config_with_unknown_field(tmp_path):
   (tmp_path / 'config.json').write_text(json.dumps(values))
   with pytest.raises(ValueError, match=r"unknown config field 'train\.epoch'; did you mean 'epochs'"):
     saved.get_config(str(tmp_path))
-  (tmp_path / 'config.json').write_text('{')
-  with pytest.raises(ValueError, match='not valid JSON'):
+
+
+@pytest.mark.parametrize(
+  'data, message',
+  [
+    (b'{', 'is not valid JSON'),
+    (b'\xff{}', 'is not valid JSON'),
+    (b'[1]', 'holds list, not the fields of a config'),
+    (b'null', 'holds NoneType, not the fields of a config'),
+    (b'{"model": 5}', 'model must be a group'),
+    (b'{"seed": {"a": 1}}', 'seed must not be a group'),
+    (b'{"train": {"steps": [1]}}', r'train\.steps is \[1\], but must be of type int'),
+  ],
+)
+def test_a_damaged_saved_config_is_named(tmp_path, data, message):
+  path = tmp_path / 'config.json'
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=f'{path}.*{message}') as refused:
     saved.get_config(str(tmp_path))
+  assert '\n' not in str(refused.value)
+  if message.startswith(('is', 'holds')):
+    with pytest.raises(ValueError, match=f'{path} {message}'):
+      run_folder.saved(tmp_path)
 
 
 @pytest.mark.parametrize('argument, workdir', [('', 'digits'), (':plain,wd=0.1', 'digits-plain-wd=0.1')])

@@ -15,6 +15,7 @@ def test_there_is_one_of_each_kind():
   assert EXAMPLES == ['linen_model.py', 'nnx_model.py', 'ops_only.py', 'own_backbone.py']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', EXAMPLES)
 def test_example_trains(name, capsys):
   with jax.numpy_rank_promotion('allow'):  # as in a project that does not forbid it

@@ -42,6 +42,7 @@ def test_steps_and_warm_up_can_be_given():
   assert (given.train.steps, given.optimizer.warmup_epochs) == (7, 1.0)
 
 
+@pytest.mark.slow
 def test_a_plain_network_is_widened_to_the_parameters_of_the_contextual_one():
   base = arms.base_config('glyphs')
   size = lambda name: arms.parameters(

@@ -204,6 +204,7 @@ def smoothed(scores, label, smoothing=0.1):
   return -jnp.mean((1 - smoothing) * picked + smoothing * jnp.mean(log_p, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NETWORKS)
 def test_network_gradients(golden, name):
   """The released loss (reranking, smoothing 0.1) of the whole network, all gradients' norms, some in full."""

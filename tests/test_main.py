@@ -36,6 +36,7 @@ def test_stopped_by_a_signal_and_evaluated(tmp_path):
   assert all(weights in written for weights in ('raw', 'EMA')) and f'step {step} of' in written
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_as_if_never(tmp_path):
   """kill -9 while a checkpoint may be half written, in a program that was resumed too; bit for bit."""
   twelve = *TINY, '--config.train.steps=12', '--config.train.log_every=1', '--config.model.drop_path_rate=0.2'

@@ -166,6 +166,7 @@ def test_every_parameter_receives_a_gradient(name):
   assert exempt == (10 if name == 'ctx_resnet_mini' else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['ctx_convnext_mini', 'ctx_resnet_mini'])
 def test_adding_to_an_intermediate(name):
   model, variables = mini(name)

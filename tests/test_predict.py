@@ -91,10 +91,10 @@ class Terminal(io.TextIOWrapper):
 
 def written(name, kind, encoding, stream_type=io.TextIOWrapper):
   """The bytes that a format makes of one prediction of an image of that name."""
-  values = {key: np.asarray(v)[0].tolist() for key, v in funnel(hand_made(), 'reduction', top=2).items()}
+  values = {key: np.asarray(v)[0].tolist() for key, v in funnel(hand_made('reduction'), top=2).items()}
   content = io.BytesIO()
   stream = stream_type(content, encoding=encoding, newline='')
-  run = types.SimpleNamespace(num_classes=4, model=types.SimpleNamespace(contextual=True))
+  run = types.SimpleNamespace(num_classes=4, model=types.SimpleNamespace(contextual=True, dims=(1, 1, 1, 1)))
   predict.WRITERS[kind](stream, 2, run)(predict.describe(name, values, NAMES))
   stream.flush()
   return content.getvalue()

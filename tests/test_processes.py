@@ -5,6 +5,7 @@ import signal
 import socket
 
 import numpy as np
+import pytest
 from program import RESNET_TINY, TINY, read_until, start
 from run_files import arrays, metric_lines
 
@@ -28,6 +29,7 @@ def start_two(*arguments):
   return [start(*arguments, *joined, f'--process_id={i}', devices=2) for i in (0, 1)]
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_does_not_matter(jpeg_folder, tmp_path):
   """BatchNorm over all, a selection that counts another number of images on each, an uneven test set.
 

@@ -27,6 +27,7 @@ class Thousand:
 FULL_SIZE = [(name, variant) for name in ('convnext_t', 'resnet50') for variant in ('', 'plain')]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, variant', [*FULL_SIZE, ('convnext_b', '')])
 def test_the_full_size_step_fits_together(name, variant):
   """The step on eight devices keeps the shapes of the state, and its metrics are those of the stages."""
@@ -138,6 +139,7 @@ def test_the_rate_follows_the_batch():
   assert float(rate(30_000)) == pytest.approx(1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name, own', [('convnext_t', CONVNEXT_TINY), ('resnet50', RESNET_TINY)])
 def test_a_tiny_run_with_everything_on(jpeg_folder, tmp_path, name, own):
   """In bfloat16 on four devices, from JPEGs of which some are damaged; then the evaluation of the run."""

@@ -25,6 +25,7 @@ from steps import (
 from ctx_flax.models import create_model
 from ctx_flax.tasks.classification import losses
 from ctx_flax.training import parallel
+from ctx_flax.training.parallel import AXIS
 
 
 class Recorded(nn.Module):
@@ -43,6 +44,7 @@ class Recorded(nn.Module):
     return scores, {'scores4': scores, 'logits4': scores, 'considered4': everything, 'alive4': everything}
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one_with_layer_norm():
   """Also where the devices count different numbers of images: sums are divided once, by the global count."""
   # Adam divides by the gradient's size and so magnifies rounding where that is near its eps of 1e-8: a layer
@@ -80,6 +82,7 @@ def test_eight_devices_equal_one_with_layer_norm():
   assert np.median(jax.tree.leaves(moved)) > 2e-4
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one_with_batch_norm():
   model = create_model('ctx_resnet_mini', num_classes=CLASSES, class_counts=(8, 6, 4), depths=(1, 1, 1, 1))
   config = settings()
@@ -204,7 +207,9 @@ def test_bad_input_is_named():
   with pytest.raises(ValueError, match=r'ema_decay=0\.9 does not fit a state created with ema=False'):
     train_step(state, batch)
   del batch['weight']
+  config = settings(ema_decay=0.0)
+  train_step = jax.vmap(make_train_step(Recorded(), tx, config), in_axes=(None, 0), axis_name=AXIS)
   with pytest.raises(ValueError, match=r"needs image, label and weight, but \['weight'\] is missing"):
-    train_step(state, batch)
+    jax.eval_shape(train_step, state, parallel.shard_batch(batch))
   with pytest.raises(ValueError, match=r"\['weight'\] is missing"):
     make_eval_step(Recorded())(state.variables, batch)

@@ -20,7 +20,7 @@ TASK = MeanColour()
 pytestmark = pytest.mark.usefixtures('mean_colour_task')
 
 
-def tested():
+def run_config():
   """Four steps with a test of four batches after every second one; only the best and the last are saved."""
   config = settings(steps=STEPS, eval_every=EVERY, checkpoint_every=0)
   config.eval.batch_size = 16
@@ -30,7 +30,7 @@ def tested():
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('whole') / 'run'
-  return workdir, loop.train(tested(), workdir, TASK)
+  return workdir, loop.train(run_config(), workdir, TASK)
 
 
 def train(workdir, stop=None):
@@ -49,9 +49,9 @@ def train(workdir, stop=None):
     patch.setattr(pipeline, 'train_batches', lambda *args: counted('train', of_training(*args)))
     patch.setattr(pipeline, 'eval_batches', lambda *args: counted('test', of_test(*args)))
     if stop is None:
-      return loop.train(tested(), workdir, TASK), read['test']
+      return loop.train(run_config(), workdir, TASK), read['test']
     with pytest.raises(Halt, match='stopped by SIGTERM at step') as stopped:
-      loop.train(tested(), workdir, TASK)
+      loop.train(run_config(), workdir, TASK)
   assert stopped.value.status == 128 + signal.SIGTERM
   return str(stopped.value), read['test']
 
@@ -99,7 +99,7 @@ def test_a_test_that_was_written_but_is_still_owed_is_written_once(whole, tmp_pa
   with monkeypatch.context() as patch:
     patch.setattr(pending_test, 'remove', lambda workdir: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-      loop.train(tested(), tmp_path, TASK)
+      loop.train(run_config(), tmp_path, TASK)
   assert [line['step'] for line in metric_lines(tmp_path)] == [1, 2]
   assert train(tmp_path)[0] == whole[1] and metric_lines(tmp_path) == metric_lines(whole[0])
 

@@ -88,7 +88,8 @@ def last_stage_with_a_map(run, side):
   """The last stage whose map of images of `side` pixels has LEAST positions a side; 1 where none has."""
   images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
   _, out = jax.eval_shape(run.apply, run.variables, images)
-  stages = [s for s, _ in enumerate(run.model.dims, 1) if min(out[f'stage{s}'].shape[1:3]) >= LEAST]
+  maps = {int(name.removeprefix('stage')): value for name, value in out.items() if name.startswith('stage')}
+  stages = [stage for stage, value in maps.items() if min(value.shape[1:3]) >= LEAST]
   return max(stages, default=1)
 
 

@@ -67,9 +67,11 @@ def normalised_for(images: Images, data: Any, other: Any) -> Images:
     data: config.data of the run that they were made for.
     other: that of the other run.
   """
-  std = np.asarray(other.std, np.float32)
-  scale = np.asarray(data.std, np.float32) / std
-  shift = (np.asarray(data.mean, np.float32) - np.asarray(other.mean, np.float32)) / std
+  means, deviations = (
+    tuple(np.asarray(run[name], np.float32) for run in (data, other)) for name in ('mean', 'std')
+  )
+  scale = deviations[0] / deviations[1]
+  shift = (means[0] - means[1]) / deviations[1]
   if (scale == 1).all() and (shift == 0).all():
     return images
   return dataclasses.replace(images, arrays=(images.arrays * scale + shift).astype(np.float32))

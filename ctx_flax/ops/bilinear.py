@@ -59,8 +59,9 @@ def corners(points: jax.Array, h: int, w: int) -> tuple[dict[Corner, jax.Array],
     inside: ((y0, y1), (x0, x1)), each (...) 0. or 1.: whether that row or column is inside the image.
   """
   points = points.astype(at_least_float32(points.dtype))
-  rows, y, inside_y = _neighbours(points[..., 0], h)
-  columns, x, inside_x = _neighbours(points[..., 1], w)
+  y, x = points[..., 0], points[..., 1]
+  rows, y, inside_y = _neighbours(y, h)
+  columns, x, inside_x = _neighbours(x, w)
   index = {(i, j): rows[i] * w + columns[j] for i, j in CORNERS}
   return index, (y, x), (inside_y, inside_x)
 

@@ -91,7 +91,7 @@ def _choose(
   """The gradients of (x, kernel or delta, points, mask), for these and dy, as path or platform want them.
 
   Args:
-    path: None, 'one_step' or 'one_step_cpu'.
+    path: None, 'one_step', 'one_step_cpu' or 'one_step_gpu'.
     gradients: a function of the five arrays and cpu=bool.
     axes: of the images in the five; None for a kernel that all share.
     arrays: the five.
@@ -99,7 +99,7 @@ def _choose(
   together = functools.partial(gradients, cpu=False)
   on_cpu = functools.partial(_in_turn, gradients, axes)
   if path:
-    found = {'one_step': together, 'one_step_cpu': on_cpu}[path](*arrays)
+    found = {'one_step': together, 'one_step_cpu': on_cpu, 'one_step_gpu': together}[path](*arrays)
   else:
     found = jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=together)
   dx, dkernel, dpoints, dmask = found

@@ -74,19 +74,7 @@ def deform_conv(
   strides, dilation = pair(strides, 'strides'), pair(dilation, 'dilation')
   pads = resolve_padding(padding, (h, w), (kh, kw), strides, dilation)
   u, v = output_size((h, w), (kh, kw), strides, pads, dilation)
-  if jnp.ndim(offsets) == 6:
-    g = offsets.shape[3]
-    check_shape('offsets', offsets, 'b u v g k 2', (b, u, v, None, kh * kw, 2))
-    if g < 1 or c % g:
-      raise ValueError(f'offsets has shape {offsets.shape}: its {g} offset groups do not divide {c} channels')
-  else:
-    g = 1
-    check_shape('offsets', offsets, 'b u v k 2', (b, u, v, kh * kw, 2))
-  if mask is not None:
-    grouped = jnp.ndim(offsets) == 6
-    check_shape(
-      'mask', mask, 'b u v g k' if grouped else 'b u v k', (b, u, v, *((g,) if grouped else ()), kh * kw)
-    )
+  g = _offset_groups(offsets, mask, (b, u, v), kh * kw, c)
   if bias is not None:
     check_shape('bias', bias, 'd', (d,))
 
@@ -112,6 +100,24 @@ def deform_conv(
   if bias is not None:
     y = y + bias.astype(y.dtype).reshape(1, 1, 1, d)
   return y.astype(x.dtype)
+
+
+def _offset_groups(
+  offsets: jax.Array, mask: jax.Array | None, positions: tuple[int, int, int], k: int, c: int
+) -> int:
+  """g, after checking the shapes of offsets and mask at positions (b, u, v) of c channels."""
+  g, grouped = 1, jnp.ndim(offsets) == 6
+  if grouped:
+    g = offsets.shape[3]
+    check_shape('offsets', offsets, 'b u v g k 2', (*positions, None, k, 2))
+    if g < 1 or c % g:
+      raise ValueError(f'offsets has shape {offsets.shape}: its {g} offset groups do not divide {c} channels')
+  else:
+    check_shape('offsets', offsets, 'b u v k 2', (*positions, k, 2))
+  if mask is not None:
+    axes, lead = ('b u v g k', (*positions, g)) if grouped else ('b u v k', positions)
+    check_shape('mask', mask, axes, (*lead, k))
+  return g
 
 
 def _modulated(taps: jax.Array, mask: jax.Array | None) -> jax.Array:

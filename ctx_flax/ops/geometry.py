@@ -121,3 +121,26 @@ def check_shape(name: str, array: Any, axes: str, expected: tuple[int | None, ..
     raise ValueError(f'{name} has shape {shape}; expected ({axes.replace(" ", ", ")}) = ({wanted})')
   if not jnp.issubdtype(jnp.result_type(array), jnp.floating):
     raise ValueError(f'{name} has dtype {jnp.result_type(array)}; expected a floating dtype')
+
+
+def geometry_of(
+  x: jax.Array, kernel_size: Pair, strides: int | Pair, padding: Padding, dilation: int | Pair
+) -> tuple[Pair, Pads, Pair]:
+  """(strides, pads, dilation) of a convolution of x (b, h, w, c), as pairs."""
+  steps, rates = pair(strides, 'strides'), pair(dilation, 'dilation')
+  return steps, resolve_padding(padding, x.shape[1:3], kernel_size, steps, rates), rates
+
+
+def check_sampling(
+  x: jax.Array,
+  kernel_size: Pair,
+  offsets: jax.Array,
+  mask: jax.Array | None,
+  geometry: tuple[Pair, Pads, Pair],
+) -> None:
+  """ValueError unless offsets are (b, u, v, k, 2) and mask, if there is one, (b, u, v, k)."""
+  u, v = output_size(x.shape[1:3], kernel_size, *geometry)
+  k = kernel_size[0] * kernel_size[1]
+  check_shape('offsets', offsets, 'b u v k 2', (x.shape[0], u, v, k, 2))
+  if mask is not None:
+    check_shape('mask', mask, 'b u v k', (x.shape[0], u, v, k))

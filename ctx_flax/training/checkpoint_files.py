@@ -108,9 +108,9 @@ def metrics(folder: pathlib.Path) -> dict[str, float]:
 
 def _about(folder: pathlib.Path) -> dict[str, Any]:
   about = _json(folder, pathlib.Path(LAST))
-  if not isinstance(about.get('item_handlers', {}), dict):
-    raise DamagedCheckpoint(folder, f'{LAST} is damaged')
-  return about
+  if isinstance(about.get('item_handlers', {}), dict):
+    return about
+  raise DamagedCheckpoint(folder, f'{LAST} is damaged')
 
 
 def _checksums(about: dict[str, Any]) -> dict[str, int]:
@@ -183,8 +183,7 @@ def _in_short(error: Exception, folder: pathlib.Path) -> str:
   files = re.findall(r'local file "([^"]*[^"/])"', text)
   if files:
     return f'{os.path.relpath(files[-1], folder)} is missing, cut short or overwritten'
-  reason = text.rpartition('": ')[2][:160] or type(error).__name__
-  return f'it cannot be restored ({reason})'
+  return f'it cannot be restored ({text.rpartition(chr(34) + ": ")[2][:160] or type(error).__name__})'
 
 
 def _empty_file(folder: pathlib.Path) -> str:
