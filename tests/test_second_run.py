@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import types
 import unicodedata
 
 import numpy as np
@@ -34,10 +33,10 @@ def _with_seed(config, seed):
 def test_its_images_are_normalised_as_its_own():
   pixels = np.random.default_rng(0).random((2, 4, 4, 3), np.float32)
   data = [
-    types.SimpleNamespace(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1)),
-    types.SimpleNamespace(mean=(0.1, 0.1, 0.1), std=(0.3, 0.3, 0.3)),
+    {'mean': (0.5, 0.4, 0.3), 'std': (0.2, 0.2, 0.1)},
+    {'mean': (0.1, 0.1, 0.1), 'std': (0.3, 0.3, 0.3)},
   ]
-  own = [(pixels - np.float32(d.mean)) / np.float32(d.std) for d in data]
+  own = [(pixels - np.float32(d['mean'])) / np.float32(d['std']) for d in data]
   images = Images(own[0], None, np.zeros(2, int), ('a', 'b'))
   np.testing.assert_allclose(normalised_for(images, *data).arrays, own[1], atol=1e-5)
   assert normalised_for(images, data[0], data[0]) is images
