@@ -250,7 +250,7 @@ def test_birds_by_their_own_division(birds):
 
 def test_birds_that_are_not_whole(birds):
   config = linear_probe_cub.get_config()
-  with pytest.raises(ValueError, match='is empty: cub needs'):
+  with pytest.raises(FileNotFoundError, match='is empty: cub needs'):
     sources.open_source(config.data, 'train')
   config.data.path = str(birds)
   lists = birds / 'image_class_labels.txt'

@@ -21,7 +21,9 @@ from ctx_flax.analysis import class_activation, predict, recall_curves
 from ctx_flax.configs import default, paths, rules
 from ctx_flax.configs.kinds import Choice, Number, Text, Tuple, Whole
 from ctx_flax.data import pipeline
-from ctx_flax.training import evaluation, setup, step
+from ctx_flax.tasks.classification import objective
+from ctx_flax.tasks.classification.task import TASK
+from ctx_flax.training import optimizer, restore, setup, step
 
 FIELDS = dict(paths.leaves(default.get_config()))
 RULES = rules.of_task('classification')
@@ -79,7 +81,7 @@ def test_numbers(path):
 
 @pytest.mark.parametrize('path', TUPLES)
 def test_tuples(path):
-  of_names = path in ('init.allow_missing', 'init.freeze', 'grad_cam.classes')
+  of_names = path in ('init.allow_missing', 'init.freeze', 'optimizer.no_decay', 'grad_cam.classes')
   elements = (1.5 if of_names else 'a', math.nan, None, (None,))
   for element in elements if path != 'sweep.over' and path != 'grad_cam.classes' else (math.nan, None):
     # As many as there may be, so that nothing but the element is wrong.
@@ -161,12 +163,14 @@ def test_legal_values_that_look_odd():
 def test_names_are_those_of_the_code_that_reads_them():
   for path, names in {
     'train.on_nan': step.ON_NAN,
-    'loss.normalise': step.NORMALISE,
+    'loss.normalise': objective.NORMALISE,
     'data.on_bad_image': pipeline.ON_BAD_IMAGE,
-    'eval.weights': evaluation.WEIGHTS,
+    'eval.weights': restore.VARIANTS,
     'recall.relative_to': recall_curves.READINGS,
     'predict.format': predict.FORMATS,
     'grad_cam.method': class_activation.METHODS,
+    'optimizer.name': optimizer.OPTIMIZERS,
+    'optimizer.schedule': optimizer.SCHEDULES,
   }.items():
     assert RULES[path].names == tuple(names), path
 
@@ -187,10 +191,10 @@ def test_training_checks_the_rules_and_the_memory(monkeypatch):
   config = digits.get_config()
   config.data.shift = math.nan
   with pytest.raises(ValueError, match=r'data\.shift must be a finite number, but is nan'):
-    setup.check_settings(config)
+    setup.check_settings(config, TASK)
   monkeypatch.setattr(rules, 'machine_memory', lambda: 1000)
   with pytest.raises(ValueError, match='this machine has 0 GiB'):
-    setup.check_settings(digits.get_config())
+    setup.check_settings(digits.get_config(), TASK)
 
 
 def test_texts_are_matched_wholly():

@@ -135,7 +135,7 @@ def confusions(labels, predicted, count):
 
 def by_stage(decided):
   """{'accuracy': {stage: share of images}, 'recall': the same of labels that are considered there}."""
-  stages = sorted(int(name[9:]) for name in decided if re.fullmatch(r'predicted\d+', name))
+  stages = sorted(int(name[7:]) for name in decided if re.fullmatch(r'correct\d+', name))
   share = lambda kind: {s: float(decided[f'{kind}{s}'].mean()) for s in stages if f'{kind}{s}' in decided}
   return {'accuracy': share('correct'), 'recall': share('kept')}
 

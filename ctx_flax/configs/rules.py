@@ -67,7 +67,7 @@ RULES: dict[str, Rule] = {
   'optimizer.clip_norm': Number(0, text='0 (off) or more'),
   'optimizer.schedule': Choice(('cosine', 'steps', 'constant')),
   'optimizer.drops': Tuple(Number(0, EPOCHS, above=True)),
-  'optimizer.drop_factor': Number(0, 1),
+  'optimizer.drop_factor': Number(0, 1, above=True),
   'optimizer.warmup_epochs': Number(0, EPOCHS),
   'optimizer.warmup_steps': Whole(0),
   'optimizer.warmup_start': Number(0),
