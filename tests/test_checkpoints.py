@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back, the newest few stay, and what does not fit is refused."""
 
+import pathlib
 import resource
 import shutil
 
@@ -11,11 +12,14 @@ from checkpoint_trees import assert_equal, trees
 from ctx_flax.training.checkpoints import Checkpoints, SaveError
 
 
-def test_saved_is_restored(tmp_path):
-  with Checkpoints(tmp_path / 'c', metric='accuracy') as checkpoints:
+@pytest.mark.parametrize('relative', [False, True])
+def test_saved_is_restored(tmp_path, monkeypatch, relative):
+  monkeypatch.chdir(tmp_path)
+  folder = pathlib.Path('c') if relative else tmp_path / 'c'
+  with Checkpoints(folder, metric='accuracy') as checkpoints:
     assert checkpoints.latest() is None
     checkpoints.save(7, trees(7))
-  with Checkpoints(tmp_path / 'c', read_only=True, metric='accuracy') as checkpoints:
+  with Checkpoints(folder, read_only=True, metric='accuracy') as checkpoints:
     assert checkpoints.latest() == 7
     assert_equal(checkpoints.restore(7, trees(0)), trees(7))
     # One tree alone, without knowing the other.

@@ -89,7 +89,7 @@ def saved_arrays(folder: pathlib.Path, trees: Iterable[str]) -> dict[str, dict[s
     if tree in handlers:
       _json(folder, pathlib.Path(tree, '_METADATA'))
       _examined(folder, functools.partial(_read_through, folder / tree))
-  metadata = _examined(folder, lambda: ocp.checkpointables_metadata(folder).metadata)
+  metadata = _examined(folder, lambda: ocp.checkpointables_metadata(folder.absolute()).metadata)
   arrays, checked = {}, _checksums(about)
   for tree in trees:
     if tree in handlers and metadata.get(tree) is None:
@@ -135,7 +135,7 @@ def _json(folder: pathlib.Path, name: pathlib.Path) -> dict[str, Any]:
 def _load(folder: pathlib.Path, wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
   """The arrays of {tree: {'path/of/array': array of that shape}}, compared with their checksums."""
   abstract = {name: nested(arrays) for name, arrays in wanted.items()}
-  trees = _examined(folder, lambda: ocp.load_checkpointables(folder, abstract))
+  trees = _examined(folder, lambda: ocp.load_checkpointables(folder.absolute(), abstract))
   loaded = {name: flat(trees[name], np.asarray) for name in wanted}
   saved = _checksums(_about(folder))
   for name, checksum in (checksums(loaded) if saved else {}).items():
