@@ -12,7 +12,7 @@ import numpy as np
 from ctx_flax.files import printable
 from ctx_flax.layers.contextualizer import default_class_counts
 from ctx_flax.models.summary import summarise
-from ctx_flax.models.weights import flatten, save_weights, unflatten
+from ctx_flax.models.weight_files import flatten, save_weights, unflatten
 from ctx_flax.tasks import check_served, task_of
 from ctx_flax.tasks.classification import networks
 from ctx_flax.training import distributed, restore, setup

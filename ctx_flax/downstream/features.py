@@ -13,7 +13,7 @@ import numpy as np
 from ctx_flax import files
 from ctx_flax.data import pipeline, transforms
 from ctx_flax.models.inference import apply_in_turn
-from ctx_flax.models.weights import flatten
+from ctx_flax.models.weight_files import flatten
 from ctx_flax.training.feed import BadImages
 from ctx_flax.training.halt import failed_report
 from ctx_flax.training.over_images import rows_of

@@ -11,7 +11,7 @@ from jax.nn import initializers
 from ctx_flax.layers.linear import normal_002, uniform_fan_in
 from ctx_flax.layers.normalization import LayerNorm, normalise
 from ctx_flax.layers.pooling import global_average_pool, zero_invalid
-from ctx_flax.ops import contextual_conv, contextual_depthwise_conv
+from ctx_flax.ops.contextual_conv import contextual_conv, contextual_depthwise_conv
 from ctx_flax.ops.geometry import Padding, Pads, Pair, check_shape, pair, resolve_padding
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
-from ctx_flax.ops import deform_conv
+from ctx_flax.ops.deform_conv import deform_conv
 from ctx_flax.ops.geometry import Padding, check_shape, is_integer, pair, resolve_padding
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
-from ctx_flax.ops import depthwise_conv
+from ctx_flax.ops.depthwise_conv import depthwise_conv
 
 # ConvNeXt. Its source says truncated, but at 2.0 rather than at two standard deviations: no truncation.
 normal_002 = initializers.normal(0.02)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctx_flax.models import MODELS, create_model, used_keywords
-from ctx_flax.models.weights import flatten, load_weights, save_weights
+from ctx_flax.models.weight_files import flatten, load_weights, save_weights
 from ctx_flax.torch_weights import fit_state_dict, names, number_of_classes, to_torch
 from ctx_flax.torch_weights.state_dicts import read_state_dict, write_state_dict
 

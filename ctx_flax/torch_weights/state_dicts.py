@@ -10,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from ctx_flax.files import replacing, write_bytes
-from ctx_flax.models.weights import read_safetensors
+from ctx_flax.models.weight_files import read_safetensors
 
 PICKLED = '.pth', '.pt', '.bin', '.tar'
 # What training programs call the weights among the other things that they save.

@@ -116,17 +116,3 @@ def _examples(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """The rows of a batch without those that only fill it, and without their 'weight'."""
   kept = rows['weight'] > 0
   return {name: value[kept] for name, value in rows.items() if name != 'weight'}
-
-
-class Means:
-  """The Tally of metrics that are all sums over counts."""
-
-  def __init__(self, weights: Mapping[str, float]):
-    self._weights = weights
-
-  def add(self, rows: Mapping[str, Any]) -> None:
-    """Takes nothing: sums say it all."""
-
-  def result(self, sums: terms.Terms) -> dict[str, float]:
-    """{name: sum / count}, and 'loss' put together by the weights."""
-    return terms.summarise(sums, self._weights)

@@ -14,6 +14,7 @@ from ctx_flax.torch_weights.state_dicts import read_state_dict
 from ctx_flax.training import run_folder
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.damaged_checkpoints import chosen
+from ctx_flax.training.starting_point import Weights
 from ctx_flax.training.state import TrainState
 from ctx_flax.training.task import Task
 
@@ -114,31 +115,6 @@ def from_file(config: Any, workdir: str | os.PathLike[str]) -> bool:
   return saved is None or saved.get('init', {}).get('weights', '') != config.init.weights
 
 
-class Weights:
-  """Variables from elsewhere: what is known about them, and how they become those of a network.
-
-  Attributes:
-    about: {'model': keywords of create_model}, as far as they are known; num_classes 0 without a head.
-    arrays: {'params/...': array}; {} of PyTorch weights, whose names only a network tells.
-  """
-
-  def __init__(
-    self,
-    path: str,
-    about: dict[str, Any],
-    arrays: Mapping[str, Any],
-    state: Mapping[str, Any] | None = None,
-  ):
-    self.about, self.arrays = about, arrays
-    self._path, self._state = path, state
-
-  def fit(self, model: Any, **keywords: Any) -> tuple[Any, list[str]]:
-    """(variables, names that keep their initial values), see ctx_flax.models.weights.fit."""
-    if self._state is not None:
-      return fit_state_dict(self._state, model, what=self._path, **keywords)
-    return weights.fit(model, self.arrays, what=self._path, **keywords)
-
-
 def read_weights(path: str | os.PathLike[str]) -> Weights:
   """The Weights in a run's folder, a file of ours, or a PyTorch file.
 
@@ -154,9 +130,8 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
   if weights.is_ours(path):
     variables, about = weights.load_weights(path)
     variables.pop('class_tables', None)  # of an export; they follow from the parameters
-    return Weights(path, {'model': {}} | about, weights.flatten(variables))
-  state = read_state_dict(path)
-  return Weights(path, {'model': {'num_classes': number_of_classes(state)}}, {}, state)
+    return _ours(path, {'model': {}} | about, weights.flatten(variables))
+  return _of_torch(path)
 
 
 def _of_run(path: str) -> Weights:
@@ -173,4 +148,20 @@ def _of_run(path: str) -> Weights:
   variables = tree.get('ema') or {name: tree[name] for name in ('params', 'batch_stats') if tree.get(name)}
   arrays = weights.flatten(variables)
   model = {name: value for name, value in settings['model'].items() if value != []}
-  return Weights(path, {'model': model | {'num_classes': weights.number_of_classes(arrays)}}, arrays)
+  return _ours(path, {'model': model | {'num_classes': weights.number_of_classes(arrays)}}, arrays)
+
+
+def _ours(path: str, about: dict[str, Any], arrays: Mapping[str, Any]) -> Weights:
+  def fit(model: Any, **keywords: Any) -> tuple[Any, list[str]]:
+    return weights.fit(model, arrays, what=path, **keywords)
+
+  return Weights(about, arrays, fit)
+
+
+def _of_torch(path: str) -> Weights:
+  state = read_state_dict(path)
+
+  def fit(model: Any, **keywords: Any) -> tuple[Any, list[str]]:
+    return fit_state_dict(state, model, what=path, **keywords)
+
+  return Weights({'model': {'num_classes': number_of_classes(state)}}, {}, fit)

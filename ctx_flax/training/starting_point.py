@@ -1,16 +1,32 @@
 """Where a run starts: the weights of another run or file, and which parameters learn how fast from there."""
 
+import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ctx_flax.models import weights
-from ctx_flax.training.restore import Weights
 from ctx_flax.training.state import TrainState
 from ctx_flax.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+  """Variables from elsewhere: what is known about them, and how they become those of a network.
+
+  Attributes:
+    about: {'model': keywords of create_model}, as far as they are known; num_classes 0 without a head.
+    arrays: {'params/...': array}; {} of PyTorch weights, whose names only a network tells.
+    fit: of a network and the keywords of ctx_flax.models.weights.fit, (variables, names that keep their
+      initial values).
+  """
+
+  about: dict[str, Any]
+  arrays: Mapping[str, Any]
+  fit: Callable[..., tuple[Any, list[str]]]
 
 
 def check_settings(config: Any) -> None:

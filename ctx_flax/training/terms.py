@@ -47,3 +47,17 @@ def summarise(terms: Terms, weights: Mapping[str, float]) -> dict[str, float]:
   if weighed:
     values['loss'] = sum(weighed)
   return values
+
+
+class Means:
+  """The Tally of metrics that are all sums over counts."""
+
+  def __init__(self, weights: Mapping[str, float]):
+    self._weights = weights
+
+  def add(self, rows: Mapping[str, Any]) -> None:
+    """Takes nothing: sums say it all."""
+
+  def result(self, sums: Terms) -> dict[str, float]:
+    """{name: sum / count}, and 'loss' put together by the weights."""
+    return summarise(sums, self._weights)

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from ctx_flax.models.inference import apply_in_turn
 from ctx_flax.tasks.classification import losses, metrics
 from ctx_flax.tasks.classification.class_counts import class_counts_at, final_class_counts
-from ctx_flax.training.evaluation import Means
 from ctx_flax.training.parallel import AXIS
 from ctx_flax.training.state import as_variables
 from ctx_flax.training.task import Batch, Objective, Outputs
+from ctx_flax.training.terms import Means
 
 NORMALISE = 'counted', 'batch'
 
