@@ -5,6 +5,7 @@ the networks have that for LayerNorm too (image heads, mergers, kernel branches)
 norm(x, train=...), of which LayerNorm ignores `train`. Flax's own norms are called as they want it.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -34,10 +35,7 @@ class LayerNorm(nn.Module):
     c = x.shape[-1]
     scale = self.param('scale', initializers.ones, (c,), self.param_dtype)
     bias = self.param('bias', initializers.zeros, (c,), self.param_dtype)
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    centred = wide - sum_axis(wide, -1)[..., None] / c
-    variance = sum_axis(centred**2, -1)[..., None] / c
-    return _affine(centred * jax.lax.rsqrt(variance + self.epsilon), scale, bias, self.dtype or x.dtype)
+    return _layer_norm(x, scale, bias, self.epsilon, self.dtype or x.dtype)
 
 
 class BatchNorm(nn.Module):
@@ -101,6 +99,15 @@ def normalise(norm: nn.Module, x: jax.Array, *, train: bool) -> jax.Array:
   if 'train' not in inspect.signature(norm.__call__).parameters:
     raise TypeError(f'norm={type(norm).__name__} must be called as norm(x, train=...), but takes no `train`')
   return norm(x, train=train)
+
+
+@functools.partial(jax.jit, static_argnames=('epsilon', 'dtype'))  # traced once for every shape, not layer
+def _layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: Any) -> jax.Array:
+  c = x.shape[-1]
+  wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  centred = wide - sum_axis(wide, -1)[..., None] / c
+  variance = sum_axis(centred**2, -1)[..., None] / c
+  return _affine(centred * jax.lax.rsqrt(variance + epsilon), scale, bias, dtype)
 
 
 def _rows(x: jax.Array) -> jax.Array:
