@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+from PIL import Image
 
 from ctx_flax.data import decode
 
@@ -18,6 +19,10 @@ def encoded(image, kind, **options):
   file = io.BytesIO()
   image.save(file, kind, **options)
   return {'encoded': file.getvalue()}
+
+
+def png(pixels):
+  return encoded(Image.fromarray(pixels), 'PNG')
 
 
 def read(element):
