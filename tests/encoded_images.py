@@ -25,6 +25,11 @@ def png(pixels):
   return encoded(Image.fromarray(pixels), 'PNG')
 
 
+def jpeg(brightness):
+  """The bytes of a JPEG of one gray, 20 x 16 pixels."""
+  return encoded(Image.new('RGB', (20, 16), (brightness,) * 3), 'JPEG')['encoded']
+
+
 def read(element):
   """The whole image at its own size."""
   image = decode.open_image(element)
