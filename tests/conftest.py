@@ -31,7 +31,7 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 
 
 # The files that take longest, to be begun first, so that no process is left with one of them at the end.
-LONG = ('recipes', 'loop', 'processes', 'main', 'accumulation', 'step', 'models', 'golden', 'pipeline')
+LONG = ('recipes', 'loop', 'processes', 'main', 'accumulation', 'step', 'models', 'golden', 'workers')
 
 
 def pytest_collection_modifyitems(items):

@@ -46,3 +46,13 @@ def make_run(config, workdir, step=2):
   with Checkpoints(workdir / 'checkpoints') as checkpoints:
     checkpoints.save(step, restore.as_trees(state))
   return workdir
+
+
+def half(data):
+  return data[: len(data) // 2]
+
+
+def damage(step_folder):
+  """Cuts the files of the arrays short, as a power cut does."""
+  for path in step_folder.glob('variables/**/d/*'):
+    path.write_bytes(half(path.read_bytes()))

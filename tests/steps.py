@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ctx_flax.tasks.classification import losses
 from ctx_flax.tasks.classification.objective import StageEvaluator, objective
 from ctx_flax.training import optimizer, parallel, state, step, terms
 
 CLASSES = 10
 SHAPE = (32, 32, 3)
+ALPHA = 0.15  # the weight of the losses of all stages but the last
 
 
 def settings(**changes):
@@ -125,6 +127,17 @@ def deciding(out, selection):
   if selection == 'rerank':
     considered = {s: jnp.ones_like(value) for s, value in considered.items()}
   return out | {f'alive{s}': value for s, value in considered.items()}
+
+
+def stage_losses(out, labels, *, selection, **options):
+  """{stage: (sum, count)} of the classes between which each stage decides."""
+  return losses.stage_losses(deciding(out, selection), labels, **options)
+
+
+def total_loss(out, labels, alpha=ALPHA, **options):
+  """The loss of all stages together."""
+  parts = stage_losses(out, labels, **options)
+  return combine({s: p[0] for s, p in parts.items()}, {s: p[1] for s, p in parts.items()}, alpha)
 
 
 def counting(function):

@@ -1,10 +1,10 @@
-"""Regions of photographs as classes: the stored list as it was chosen, and crops that show their region."""
+"""Regions of photographs as classes: crops that show their region, each split with its own."""
 
 import itertools
 
 import numpy as np
 import pytest
-from PIL import Image
+from patch_regions import region
 
 from ctx_flax.configs import default
 from ctx_flax.data import patches, sources
@@ -41,49 +41,8 @@ def images(source):
   return np.stack([source[i]['image'] for i in range(len(source))])
 
 
-def region(name, top, left):
-  return patches.photograph(name)[top : top + patches.REGION, left : left + patches.REGION]
-
-
 def correlation(a, b):
   return np.corrcoef(np.ravel(a).astype(float), np.ravel(b).astype(float))[0, 1]
-
-
-def test_the_list_is_what_is_chosen():
-  assert patches.choose_regions() == list(patches.region_list())
-  assert len(patches.region_list()) == 237
-
-
-def test_every_photograph_has_its_part():
-  """None more than PER_PHOTOGRAPH; the first classes are taken from all of them by turns."""
-  names = [name for name, _, _ in patches.region_list()]
-  counts = {name: names.count(name) for name in patches.PHOTOGRAPHS}
-  assert sum(counts.values()) == 237 and max(counts.values()) <= patches.PER_PHOTOGRAPH
-  assert len(set(names[:10])) == 10
-
-
-def test_regions_lie_within_their_photographs_and_do_not_overlap():
-  for name, top, left in patches.region_list():
-    assert region(name, top, left).shape == (patches.REGION, patches.REGION, 3), (name, top, left)
-  for (name, top, left), (other, other_top, other_left) in itertools.combinations(patches.region_list(), 2):
-    apart = max(abs(top - other_top), abs(left - other_left))
-    assert name != other or apart >= patches.REGION, (name, top, left, other_top, other_left)
-
-
-def test_regions_have_detail_and_are_unlike_one_another():
-  """As 16 by 16 pixels without their mean colour."""
-  small = []
-  for name, top, left in patches.region_list():
-    pixels = region(name, top, left)
-    down, across = np.gradient(pixels.astype(float).mean(-1))
-    assert np.hypot(down, across).mean() >= patches.DETAIL, (name, top, left)
-    size = (16, 16)
-    part = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX), float)
-    small.append(part - part.mean((0, 1)))
-  small = np.stack(small).reshape(237, -1)
-  small /= np.linalg.norm(small, axis=1, keepdims=True)
-  # Pillow rounds to whole grey values.
-  assert np.triu(small @ small.T, 1).max() <= patches.ALIKE + 0.002
 
 
 def test_training_and_test_crops_have_centres_of_their_own():
@@ -225,15 +184,6 @@ def test_classes_are_the_first_of_the_list(data):
       assert source.regions == patches.region_list()[:classes] and source.num_classes == classes
   name, top, left = patches.region_list()[0]
   assert source.class_names[0] == f'{name} {top},{left}'
-
-
-def test_a_photograph_that_is_missing_is_named(monkeypatch):
-  monkeypatch.setitem(patches.PHOTOGRAPHS, 'gone', ('skimage', 'data/gone.png'))
-  with pytest.raises(FileNotFoundError, match=r'skimage does not ship data/gone\.png: pip install'):
-    patches.photograph('gone')
-  monkeypatch.setitem(patches.PHOTOGRAPHS, 'none', ('no_such_package', 'data/gone.png'))
-  with pytest.raises(FileNotFoundError, match='no_such_package does not ship'):
-    patches.photograph('none')
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""From a file to what the network sees: each step by hand, their order, their chances, wrong settings."""
+"""From a file to what the network sees: each step by hand, their order, their chances."""
 
 import io
 import math
@@ -6,8 +6,8 @@ import pickle
 
 import numpy as np
 import pytest
+from encoded_images import noise, png
 from PIL import Image
-from scipy import stats
 
 from configs import convnext_t
 from ctx_flax.configs import default
@@ -30,96 +30,6 @@ OFF = {
 
 def train_transform(**changes):
   return transforms.TrainTransform(**OFF | changes)
-
-
-def noise(*shape, seed=0):
-  return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def png(pixels):
-  file = io.BytesIO()
-  Image.fromarray(pixels).save(file, 'PNG')
-  return {'encoded': file.getvalue()}
-
-
-def assert_uniform(values, low, high):
-  assert stats.kstest(values, 'uniform', (low, high - low)).pvalue > 0.01
-
-
-# The affine map.
-
-
-def turned(pixels, **arguments):
-  return np.asarray(transforms.affine(Image.fromarray(pixels), **arguments), int)
-
-
-@pytest.mark.parametrize('shape', [(6, 6), (6, 6, 3)])
-def test_affine_by_hand(shape):
-  pixels = noise(*shape)
-  np.testing.assert_array_equal(turned(pixels), pixels)
-  # sin and cos are not exact: a pixel may round to its neighbouring value.
-  np.testing.assert_allclose(turned(pixels, angle=90), np.rot90(pixels), atol=1)
-  down_right = turned(pixels, shift=(2, 1))
-  np.testing.assert_array_equal(down_right[2:, 1:], pixels[:-2, :-1])
-  assert not down_right[:2].any() and not down_right[:, :1].any()
-  # Turned first, shifted then.
-  both = turned(pixels, angle=90, shift=(1, 0))
-  np.testing.assert_allclose(both[1:], np.rot90(pixels)[:-1], atol=1)
-
-
-def test_affine_turns_about_the_centre_of_an_oblong_image():
-  pixels = noise(5, 9)
-  np.testing.assert_allclose(turned(pixels, angle=180), pixels[::-1, ::-1], atol=1)
-
-
-def test_affine_is_bilinear_between_pixels():
-  """Half a pixel to the right: the mean of neighbours, of even ones so that it is whole."""
-  pixels = noise(4, 6) // 2 * 2
-  np.testing.assert_array_equal(
-    turned(pixels, shift=(0, 0.5))[:, 1:], (pixels[:, 1:] // 2 + pixels[:, :-1] // 2)
-  )
-
-
-def test_affine_enlarges_about_the_centre():
-  pixels = np.zeros((8, 8), np.uint8)
-  pixels[3:5, 3:5] = 200
-  large = turned(pixels, scale=2.0)
-  np.testing.assert_array_equal(large, large[::-1, ::-1])
-  assert large[2:6, 2:6].min() > 0 and large.sum() == pytest.approx(4 * pixels.sum(dtype=int), rel=0.01)
-
-
-def test_affine_keeps_size_and_mode():
-  for mode in ('L', 'RGB'):
-    result = transforms.affine(Image.new(mode, (7, 4)), angle=10.0)
-    assert (result.mode, result.size) == (mode, (7, 4))
-
-
-def record_affine(monkeypatch, n=500, seed=0, **ranges):
-  seen = []
-  monkeypatch.setattr(transforms, 'affine', lambda image, *arguments: seen.append(arguments) or image)
-  image, rng = Image.new('L', (20, 10)), np.random.default_rng(seed)
-  for _ in range(n):
-    transforms.random_affine(image, rng, **ranges)
-  return np.array([(angle, *shift, factor) for angle, shift, factor in seen]).T
-
-
-def test_random_affine_is_uniform_in_its_ranges(monkeypatch):
-  """Degrees, a tenth of height and of width, a factor that shrinks as often as it enlarges."""
-  angle, dy, dx, factor = record_affine(monkeypatch, rotate=10.0, shift=0.1, scale=0.25)
-  for values, bound in ((angle, 10), (dy, 1), (dx, 2), (np.log(factor), math.log(1.25))):
-    assert -bound <= values.min() < -0.95 * bound and 0.95 * bound < values.max() <= bound
-    assert_uniform(values, -bound, bound)
-  assert abs(np.corrcoef([angle, dy, dx, factor]) - np.eye(4)).max() < 0.15
-
-
-def test_a_range_of_zero_leaves_the_other_draws_as_they_were(monkeypatch):
-  ranges = {'rotate': 10.0, 'shift': 0.1, 'scale': 0.25}
-  drawn = record_affine(monkeypatch, n=5, **ranges)
-  for name, rows in (('rotate', [0]), ('shift', [1, 2]), ('scale', [3])):
-    without = record_affine(monkeypatch, n=5, **ranges | {name: 0.0})
-    expected = drawn.copy()
-    expected[rows] = 1.0 if name == 'scale' else 0.0
-    np.testing.assert_array_equal(without, expected)
 
 
 # Normalisation.
@@ -301,86 +211,3 @@ def test_training_takes_every_kind_of_image(mode):
 def test_training_raises_for_what_is_no_image():
   with pytest.raises(decode.BadImage):
     full_recipe()({'encoded': b'no image'}, np.random.default_rng(0))
-
-
-# From a config.
-
-
-def test_transforms_are_made_of_the_config():
-  """A value of its own in every field: none is taken from another."""
-  config = default.get_config()
-  fields = {
-    'image_size': 48,
-    'mean': (0.1, 0.2, 0.3),
-    'std': (0.4, 0.5, 0.6),
-    'crop_scale': (0.25, 0.75),
-    'crop_aspect': (0.5, 2.0),
-    'flip': 0.11,
-    'rotate': 12.0,
-    'shift': 0.13,
-    'scale': 0.14,
-    'erasing': 0.15,
-  }
-  config.data.update(fields)
-  config.data.rand_augment.update(operations=3, magnitude=7.0, magnitude_std=0.25, probability=0.75)
-  config.eval.crop_ratio = 0.95
-  augment = {'operations': 3, 'magnitude': 7.0, 'magnitude_std': 0.25, 'probability': 0.75}
-  made = transforms.train_transform(config)
-  assert made == transforms.TrainTransform(**fields, rand_augment=augment)
-  assert transforms.eval_transform(config) == transforms.EvalTransform(
-    48, 0.95, fields['mean'], fields['std']
-  )
-  # A config that changes later changes nothing.
-  config.data.rand_augment.operations = 0
-  assert made.rand_augment['operations'] == 3
-
-
-def test_default_settings_and_all_that_are_at_the_edge_pass():
-  transforms.check_settings(default.get_config())
-  config = default.get_config()
-  config.data.update(image_size=1, mean=(0.5,), std=(1e-3,), crop_scale=(1.0, 1.0), crop_aspect=(1.0, 1.0))
-  config.data.update(flip=1.0, erasing=1.0, mix_probability=0.0, mix_switch=1.0)
-  config.data.rand_augment.update(operations=15, magnitude=10.0, magnitude_std=0.0, probability=1.0)
-  config.eval.crop_ratio = 1.0
-  transforms.check_settings(config)
-  config.data.rand_augment.magnitude = 0.0
-  transforms.check_settings(config)
-
-
-PROBABILITIES = ('flip', 'erasing', 'mix_probability', 'mix_switch', 'rand_augment.probability')
-AMOUNTS = ('rotate', 'shift', 'scale', 'mixup', 'cutmix', 'rand_augment.magnitude_std')
-
-
-@pytest.mark.parametrize(
-  'field, value, message',
-  [
-    ('data.image_size', 0, '1 or more, but is 0'),
-    ('data.mean', (0.1, 0.2), r'1 or 3 values, but is \(0.1, 0.2\)'),
-    ('data.mean', (), r'1 or 3 values, but is \(\)'),
-    ('data.std', (0.1,) * 4, '1 or 3 values'),
-    ('data.std', (0.1, 0.0, 0.1), r'above 0, but is \(0.1, 0.0, 0.1\)'),
-    ('data.crop_scale', (0.5,), r'\(\), or \(least, largest\) share'),
-    ('data.crop_scale', (0.0, 1.0), r'\(\), or \(least, largest\) share'),
-    ('data.crop_scale', (0.8, 0.5), r'\(\), or \(least, largest\) share, but is \(0.8, 0.5\)'),
-    ('data.crop_scale', (0.5, 1.1), r'\(\), or \(least, largest\) share'),
-    ('data.crop_aspect', (), r'\(least, largest\) above 0'),
-    ('data.crop_aspect', (0.0, 1.0), r'\(least, largest\) above 0'),
-    ('data.crop_aspect', (2.0, 1.0), r'\(least, largest\) above 0, but is \(2.0, 1.0\)'),
-    ('eval.crop_ratio', 0.0, 'above 0 and at most 1, but is 0.0'),
-    ('eval.crop_ratio', 1.01, 'above 0 and at most 1, but is 1.01'),
-    ('data.rand_augment.magnitude', -0.5, '0 to 10, but is -0.5'),
-    ('data.rand_augment.magnitude', 10.5, '0 to 10, but is 10.5'),
-    ('data.rand_augment.operations', -1, r'0 \(off\) or more, but is -1'),
-    *(
-      (f'data.{name}', value, f'a probability, 0 to 1, but is {value}')
-      for name in PROBABILITIES
-      for value in (-0.1, 1.1)
-    ),
-    *((f'data.{name}', -0.1, r'0 \(off\) or more, but is -0.1') for name in AMOUNTS),
-  ],
-)
-def test_settings_without_a_meaning_are_named(field, value, message):
-  config = default.get_config()
-  config.update_from_flattened_dict({field: value})
-  with pytest.raises(ValueError, match=f'^{field} must .*{message}'):
-    transforms.check_settings(config)
