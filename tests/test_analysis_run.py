@@ -108,7 +108,7 @@ def test_a_second_run_that_does_not_fit(run, tmp_path):
   values = json.loads(path.read_text())
   values['model']['colour'] = 'red'
   path.write_text(json.dumps(values))
-  with pytest.raises(ValueError, match=r'holds model\.colour, which this version does not know'):
+  with pytest.raises(ValueError, match=r"config\.json: unknown config field 'model\.colour'"):
     open_beside(run, tmp_path / 'glyphs', 'report.beside')
 
 

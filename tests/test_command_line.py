@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs import digits
+from ctx_flax.__main__ import MODES
 from ctx_flax.configs import command_line, default, paths
 
 # ml_collections loads a config file by a method that Python is going to drop.
@@ -27,6 +28,7 @@ def parse(monkeypatch):
     monkeypatch.setattr(flags, 'FLAGS', values)
     config_flags.DEFINE_config_file('config', flag_values=values)
     flags.DEFINE_string('workdir', '', '', flag_values=values)
+    flags.DEFINE_enum('mode', 'train', list(MODES), '', flag_values=values)
     command_line.parse(['main.py', *arguments])
     return values.config
 
@@ -55,6 +57,7 @@ def test_overrides(parse):
     ([f'--config={DIGITS}', '--config.seed.x=3'], "unknown config field 'seed.x'"),
     ([f'--config={DIGITS}', '--config.train.steps=4.5'], 'config.train.steps=4.5'),
     ([f'--config={DIGITS}', '--wrkdir=x'], 'wrkdir'),
+    ([f'--config={DIGITS}', '--mode=evalaute'], "unknown --mode=evalaute; did you mean 'evaluate'"),
     ([f'--config={DIGITS}', 'train'], "unexpected argument 'train'"),
     ([f'--config={DIGITS}:plane'], "unknown variant 'plane'"),
     (['--config=configs/digit.py'], "no config file 'configs/digit.py'; did you mean 'configs/digits.py'"),

@@ -1,5 +1,7 @@
 """What a run is: every field of a config either belongs to its identity or may differ, and says which."""
 
+import os
+
 import pytest
 
 from ctx_flax.configs import default, fields
@@ -49,6 +51,16 @@ def test_a_field_that_changes_sides_refuses_a_run(tmp_path):
   run_folder.check(tmp_path, config)
   with pytest.raises(ValueError, match=r'loss\.alpha is 0\.15 there and 0\.3 here; take another --workdir'):
     run_folder.check(tmp_path, config, task_of(config).identity)
+
+
+def test_a_folder_that_orbax_cannot_name_is_refused(tmp_path):
+  config = default.get_config()
+  run_folder.check(tmp_path / 'l\xf6wen "a"\n', config)
+  with pytest.raises(
+    ValueError, match=r'run-\\xe9 is a name that is not UTF-8.*take another --workdir$'
+  ) as refused:
+    run_folder.check(tmp_path / os.fsdecode(b'run-\xe9'), config)
+  assert '\n' not in str(refused.value)
 
 
 def test_the_tasks_of_configs_can_be_trained():

@@ -164,7 +164,8 @@ def draw(found):
     capsize=3,
     label='mean' if spread is None else 'mean and standard deviation',
   )
-  name = 'alpha, weight of the losses of stages 1-3' if found['field'] == 'loss.alpha' else found['field']
+  alpha = 'alpha, weight of the losses of all stages but the last'
+  name = alpha if found['field'] == 'loss.alpha' else found['field']
   panel.set_xlabel(figures.run_title(name))
   panel.set_ylabel('test accuracy (%)')
   panel.set_xticks(places, [figures.short(named(values[i])) for i in order], rotation=45 if numeric else 20)

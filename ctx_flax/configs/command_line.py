@@ -43,8 +43,8 @@ def parse(argv: list[str]) -> list[str]:
     argv: the program's name and its arguments.
 
   Raises:
-    ValueError: an unknown flag, recipe, variant or field (with the nearest name), a value of a wrong type or
-      without a meaning, an option of contextual networks with a plain one, or a workdir that is a file.
+    ValueError: an unknown flag, mode, recipe, variant or field (with the nearest name), a value of a wrong
+      type or without a meaning, an option of contextual networks with a plain one, or a workdir that is a file.
   """
   argv = [argv[0], *_with_home(argv[1:])]
   recipe, workdir = _value(argv, 'config'), _value(argv, 'workdir')
@@ -56,6 +56,7 @@ def parse(argv: list[str]) -> list[str]:
     argv = [argv[0], f'--config={recipe}', *argv[1:]]
   if recipe:
     _check_recipe(recipe, argv)
+  _check_mode(_value(argv, 'mode'))
   # The config flag looks for overrides in sys.argv, not in what it is given.
   sys.argv = list(argv)
   try:
@@ -97,6 +98,15 @@ def _value(argv, name):
   return values[-1] if values else ''
 
 
+def _check_mode(mode: str) -> None:
+  """Raises ValueError, with the nearest known one, for an unknown --mode; absl's message lists them alone."""
+  if 'mode' not in flags.FLAGS or not mode:
+    return
+  known = flags.FLAGS['mode'].parser.enum_values
+  if mode not in known:
+    raise ValueError(f'unknown --mode={mode}{nearest(mode, known)}; known: {", ".join(known)}')
+
+
 def _overrides(argv: list[str]) -> Iterator[str]:
   """The fields that the command line names."""
   for arg in argv:
@@ -118,7 +128,7 @@ def _check_recipe(recipe, argv):
     config = runpy.run_path(name)['get_config'](*[argument] if colon else [])
   except ValueError:
     raise
-  except Exception as error:
+  except Exception as error:  # a recipe is a user's own program and may raise anything
     raise ValueError(f'{_place(error, path)}: {_first_line(error)}') from error
   known = [field for field, _ in paths.leaves(config)]
   for field in _overrides(argv):

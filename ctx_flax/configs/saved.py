@@ -20,6 +20,17 @@ def get_config(run: str = '') -> Any:
   path = pathlib.Path(run).expanduser() / 'config.json'
   if not run or not path.is_file():
     raise ValueError(f'{path} does not exist: {run!r} is not the folder of a run (start one with --config)')
+  saved = read(path)
+  try:
+    config = default.get_config(task=str(saved.get('task', 'classification')))
+    _update(config, saved)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+  return config
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+  """Returns the content of a config.json, nested dicts; a ValueError of one line if it is damaged."""
   try:
     saved = json.loads(path.read_text(encoding='utf-8'))
   except ValueError as error:  # no UTF-8 either
@@ -28,12 +39,7 @@ def get_config(run: str = '') -> Any:
     raise ValueError(f'{path} cannot be read: {error}') from None
   if not isinstance(saved, dict):
     raise ValueError(f'{path} holds no JSON object: it is not the config of a run')
-  try:
-    config = default.get_config(task=str(saved.get('task', 'classification')))
-    _update(config, saved)
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from None
-  return config
+  return saved
 
 
 def _update(config, saved):

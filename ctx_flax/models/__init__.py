@@ -75,12 +75,17 @@ def used_keywords(name: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
 
   For settings that contextual and plain networks share; create_model refuses such options.
   """
-  if name not in MODELS or MODELS[name][1].get('contextual'):
+  if name not in MODELS or is_contextual(name):
     return dict(keywords)
   family = MODELS[name][0]
   defaults = {field.name: field.default for field in dataclasses.fields(family)}
   ignored = set(family.contextual_options)
   return {key: value for key, value in keywords.items() if key not in ignored or value == defaults[key]}
+
+
+def is_contextual(name: str) -> bool:
+  """Whether a name of MODELS is that of a contextual network; False for an unknown one."""
+  return name in MODELS and bool(MODELS[name][1].get('contextual'))
 
 
 def families() -> dict[str, type[Network]]:

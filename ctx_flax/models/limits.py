@@ -4,6 +4,7 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Callable
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +21,9 @@ class Limit:
   test: Callable[[float], bool]
   words: str
 
-  def allows(self, value: object) -> bool:
+  def allows(self, value: Any) -> bool:
     """Whether a value is a number of this kind that passes the test."""
-    return is_number(value, self.kind) and self.test(value)  # type: ignore[arg-type]
+    return is_number(value, self.kind) and self.test(value)
 
   def check(self, name: str, value: object) -> None:
     """ValueError that names the value and what it may be, unless it is allowed."""

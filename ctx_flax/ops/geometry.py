@@ -15,10 +15,10 @@ Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 Padding = int | str | Pair | Pads
 
 
-def is_integer(value: object) -> bool:
+def is_integer(value: Any) -> bool:
   """Whether a value is an integer of Python's or NumPy's."""
   try:
-    operator.index(value)  # type: ignore[arg-type]
+    operator.index(value)
   except TypeError:
     return False
   return True

@@ -171,7 +171,7 @@ def _examined(folder: pathlib.Path, action: Callable[[], Result]) -> Result:
       return action()
     except (DamagedCheckpoint, MemoryError):
       raise
-    except Exception as error:
+    except Exception as error:  # orbax and tensorstore raise many types, by where the damage is
       fault = _empty_file(folder)
       if fault or last:
         raise DamagedCheckpoint(folder, fault or _in_short(error, folder)) from error

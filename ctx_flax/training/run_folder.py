@@ -7,6 +7,7 @@ from typing import Any
 
 from ctx_flax import files
 from ctx_flax.configs import default
+from ctx_flax.configs import saved as saved_config
 
 # What a run is: another value in one of these groups (or single fields) computes something else. A task names
 # its own groups besides.
@@ -44,17 +45,23 @@ def check(workdir: str | os.PathLike[str], config: Any, groups: tuple[str, ...] 
   A field that the saved config lacks has its default: it was written before the field existed.
 
   Raises:
-    ValueError: the folder holds another config (the fields are listed), or checkpoints of an unknown one.
-      Nothing is touched.
+    ValueError: the folder holds another config (the fields are listed), or checkpoints of an unknown one, or
+      has a name that is not UTF-8. Nothing is touched.
   """
+  absolute = str(pathlib.Path(workdir).absolute())
+  if files.utf8(absolute) != absolute:
+    raise ValueError(
+      f'{files.printable(absolute)} is a name that is not UTF-8, and orbax saves no checkpoints in such a '
+      'folder: take another --workdir'
+    )
   if pathlib.Path(workdir).exists() and not pathlib.Path(workdir).is_dir():
     raise ValueError(f'{workdir} is not a folder: take another --workdir')
-  saved_config = saved(workdir)
-  if saved_config is None:
+  there = saved(workdir)
+  if there is None:
     if any(pathlib.Path(workdir).glob('checkpoints/*')):
       raise ValueError(f'{workdir} holds checkpoints but no config.json: take another --workdir')
     return
-  there = _flat(saved_config)
+  there = _flat(there)
   here = _flat(json.loads(_text(config)))
   there = default_fields(there.get('task', 'classification'), here) | there
   differing = [
@@ -77,15 +84,7 @@ def default_fields(task: str, names: Any) -> dict[str, Any]:
 def saved(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
   """The config.json of a folder as nested dicts, or None where there is none; ValueError if it is damaged."""
   path = pathlib.Path(workdir) / 'config.json'
-  if not path.exists():
-    return None
-  try:
-    config = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(f'{path} is not valid JSON: {error}') from None
-  if not isinstance(config, dict):
-    raise ValueError(f'{path} holds {type(config).__name__}, not the fields of a config')
-  return config
+  return saved_config.read(path) if path.exists() else None
 
 
 def with_saved(workdir: str | os.PathLike[str], field: str) -> Any:
@@ -94,24 +93,11 @@ def with_saved(workdir: str | os.PathLike[str], field: str) -> Any:
   Raises:
     ValueError: there is no config.json, it is damaged, or it holds a field that the config does not know.
   """
-  there = saved(workdir)
-  if there is None:
+  if saved(workdir) is None:
     raise ValueError(
       f'{field} is {str(workdir)!r}, which holds no config.json: it is not the folder of a run'
     )
-  config = default.get_config(task=there.get('task', 'classification'))
-  for name, value in _flat(there).items():
-    *groups, last = name.split('.')
-    node = config
-    for group in groups:
-      node = node.get(group, {}) if hasattr(node, 'get') else {}
-    if last not in node:
-      raise ValueError(f'{workdir}/config.json holds {name}, which this version does not know')
-    try:
-      node[last] = tuple(value) if isinstance(value, list) else value  # JSON knows no tuples
-    except (TypeError, ValueError):
-      raise ValueError(f'{workdir}/config.json: {name} is {value!r}, which is of another type') from None
-  return config
+  return saved_config.get_config(str(workdir))
 
 
 def claim(workdir: str | os.PathLike[str], config: Any) -> None:

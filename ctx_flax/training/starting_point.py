@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.models import weights
+from ctx_flax.models import is_contextual, weights
 from ctx_flax.training.state import TrainState
 from ctx_flax.training.task import Task
 
@@ -90,7 +90,7 @@ def initial_variables(
   """
   init, theirs = config.init, source.about['model']
   gain, saved_gain = getattr(model, 'mask_gain', 1.0), theirs.get('mask_gain', 1.0)
-  if theirs.get('name', '').startswith('ctx_') and saved_gain != gain:
+  if is_contextual(theirs.get('name', '')) and saved_gain != gain:
     raise ValueError(
       f'{init.weights} was trained with model.mask_gain={saved_gain}, and its kernels mean something else '
       f'with {gain}: set --config.model.mask_gain={saved_gain}'

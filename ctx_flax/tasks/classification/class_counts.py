@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ctx_flax.layers.contextualizer import default_class_counts
+from ctx_flax.models import is_contextual
 from ctx_flax.training import restore, run_folder
 
 FEWEST = 5  # scaling makes no stage consider fewer classes, unless it did before: top-5 needs five
@@ -48,7 +49,7 @@ def with_class_counts(config: Any, workdir: Any, num_classes: int) -> Any:
   Counts that were chosen for one label set are a share of it. A run that has begun keeps its own, even if the
   weights are gone.
   """
-  if not config.init.weights or config.model.class_counts or not config.model.name.startswith('ctx_'):
+  if not config.init.weights or config.model.class_counts or not is_contextual(config.model.name):
     return config
   saved = run_folder.saved(workdir)
   if saved is not None and not restore.from_file(config, workdir):
