@@ -14,9 +14,9 @@ from PIL import Image
 
 from ctx_flax.configs import fields
 
-# Compiling takes most of the suite's time. Without the last optimisations and, where XLA still has it, with the
-# older way to compile fusions it takes a third of it and half of the memory; the compiler's own count of memory
-# stays the same.
+# Compiling takes most of the suite's time. Without the last optimisations and, where XLA still has it, with
+# the older way to compile fusions it takes a third of it and half of the memory; the compiler's own count of
+# memory stays the same.
 FAST_COMPILER = ['--xla_backend_optimization_level=0']
 if jax.__version_info__ < (0, 11):
   FAST_COMPILER.append('--xla_cpu_use_fusion_emitters=false')

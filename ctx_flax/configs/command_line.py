@@ -44,7 +44,8 @@ def parse(argv: list[str]) -> list[str]:
 
   Raises:
     ValueError: an unknown flag, mode, recipe, variant or field (with the nearest name), a value of a wrong
-      type or without a meaning, an option of contextual networks with a plain one, or a workdir that is a file.
+      type or without a meaning, an option of contextual networks with a plain one, or a workdir that is a
+      file.
   """
   argv = [argv[0], *_with_home(argv[1:])]
   recipe, workdir = _value(argv, 'config'), _value(argv, 'workdir')
@@ -100,10 +101,9 @@ def _value(argv, name):
 
 def _check_mode(mode: str) -> None:
   """Raises ValueError, with the nearest known one, for an unknown --mode; absl's message lists them alone."""
-  if 'mode' not in flags.FLAGS or not mode:
-    return
-  known = flags.FLAGS['mode'].parser.enum_values
-  if mode not in known:
+  parser = flags.FLAGS['mode'].parser
+  known = parser.enum_values if isinstance(parser, flags.EnumParser) else ()
+  if mode and mode not in known:
     raise ValueError(f'unknown --mode={mode}{nearest(mode, known)}; known: {", ".join(known)}')
 
 
