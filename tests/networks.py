@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from initial_values import initial_values, moved
 
 from ctx_flax.models import create_model
 
@@ -41,9 +42,7 @@ def network(name, **keywords):
   """(model, variables, images): two images of 32 px; a ConvNeXt's stages have maps of 16, 8, 4, 2 pixels."""
   model = create_model(name, **TINY, **keywords)
   images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
-  variables = jax.jit(lambda key: model.init(key, images, train=False))(jax.random.key(0))
-  rng = np.random.default_rng(0)
-  return model, jax.tree.map(lambda x: x + 0.2 * rng.normal(size=x.shape).astype('f'), variables), images
+  return model, moved(initial_values(model), 0.2), images
 
 
 SMALL = {

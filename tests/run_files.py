@@ -4,11 +4,13 @@ import json
 
 import jax
 import numpy as np
-from tiny import initial_state, model_and_optimizer
+from initial_values import initial_values
+from tiny import model_and_optimizer
 
 from ctx_flax.data import sources
 from ctx_flax.training import restore, run_folder
 from ctx_flax.training.checkpoints import Checkpoints
+from ctx_flax.training.state import create_state
 
 TIMED = 'images_per_second', 'data/wait_share'
 
@@ -36,7 +38,8 @@ def make_run(config, workdir, step=2):
   """The folder of a run that stopped at `step`, its weights and averaged weights random, each its own."""
   source = sources.open_source(config.data, 'train')
   model, tx = model_and_optimizer(config, source.num_classes)
-  state = initial_state(config, model, tx)
+  size = config.data.image_size
+  state = create_state(initial_values(model, (size, size, 3)), tx, config.train.ema_decay > 0)
   rng = np.random.default_rng(step)
   disturbed = lambda tree: jax.tree.map(
     lambda x: x + np.float32(0.05) * rng.random(x.shape, np.float32), tree

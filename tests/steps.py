@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from initial_values import initial_values
 
 from ctx_flax.tasks.classification import losses
 from ctx_flax.tasks.classification.objective import StageEvaluator, objective
@@ -82,9 +83,8 @@ def random_batch(seed, size=16, shape=SHAPE):
 
 
 def create_state(model, tx, shape, ema):
-  """The state at step 0 of a network for images of `shape`, with the key 0."""
-  init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *shape)), train=False))
-  return state.create_state(init(jax.random.key(0)), tx, ema)
+  """The state at step 0 of a network for images of `shape`."""
+  return state.create_state(jax.tree.map(jnp.asarray, initial_values(model, shape)), tx, ema)
 
 
 def make_train_step(model, tx, config, total_steps=0):

@@ -38,6 +38,7 @@ def run(tmp_path_factory):
   return config, make_run(config, root / 'run é\n,"')
 
 
+@pytest.mark.slow
 def test_every_analysis_writes_what_can_be_read(run, monkeypatch, capsys):
   config, workdir = run
   monkeypatch.setattr(figures, 'DPI', 40)

@@ -55,6 +55,7 @@ def test_a_plain_network_is_widened_to_the_parameters_of_the_contextual_one():
   assert ratios.max() / ratios.min() < 1.1
 
 
+@pytest.mark.slow
 def test_program(tmp_path, monkeypatch, capsys):
   small = {
     'model.dims': (8, 16, 24, 32),

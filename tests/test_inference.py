@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from initial_values import initial_values, moved
 
 from ctx_flax.models import create_model, inference
 from ctx_flax.models.inference import apply_in_turn
@@ -20,10 +21,7 @@ def network(name, **keywords):
   )
   model = create_model(name, **keywords)
   images = jax.random.normal(jax.random.key(1), (6, 32, 32, 3))
-  variables = jax.jit(model.init)(jax.random.key(0), images)
-  keys = iter(jax.random.split(jax.random.key(2), 1000))
-  variables = jax.tree.map(lambda x: x + 0.05 * jax.random.uniform(next(keys), x.shape), variables)
-  return model, variables, images
+  return model, moved(initial_values(model), 0.05), images
 
 
 def test_images_in_turn_give_what_all_give():

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from initial_values import initial_values, moved
 from networks import CONTEXTUAL_BLOCKS, PARAMETERS
 from torch_names import variable_from_torch
 
@@ -66,16 +67,15 @@ def test_names_and_shapes_of_the_released_checkpoints(keys, table, name, family)
   assert found == {path: leaf.shape for path, leaf in ours.items()}
 
 
+SETTINGS = {'num_classes': 10, 'embed_dim': 32, 'depths': (1, 1, 1, 1), 'dims': (8, 16, 24, 32)}
+
+
 @functools.cache
 def mini(name, **keywords):
   """A mini model with all parameters moved off their initial zeros, and a compiled apply."""
-  model = create_model(name, **used_keywords(name, {'num_classes': 10, 'embed_dim': 32, **keywords}))
-  variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((2, 32, 32, 3)))
-  leaves, tree = jax.tree.flatten(variables['params'])
-  moved = [
-    leaf + 0.1 * jax.random.normal(jax.random.key(i), leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves)
-  ]
-  return model, {**variables, 'params': jax.tree.unflatten(tree, moved)}
+  model = create_model(name, **used_keywords(name, SETTINGS | keywords))
+  variables = initial_values(model)
+  return model, {**variables, 'params': moved(variables['params'], 0.1)}
 
 
 IMAGES = jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
@@ -185,7 +185,7 @@ def test_adding_to_an_intermediate(name):
     model.apply(variables, IMAGES, add={'stage4': jnp.zeros(3)})
 
 
-@pytest.mark.parametrize('name', MINI)
+@pytest.mark.parametrize('name', ['ctx_convnext_mini', 'resnet_mini'])
 def test_features_only(name):
   model, variables = mini(name)
   _, out = outputs(name)
@@ -196,7 +196,8 @@ def test_features_only(name):
 
 def test_frozen_batch_norm_in_training():
   model, variables = mini('ctx_resnet_mini')
-  (_, out), new = model.apply(variables, IMAGES, train=True, train_norm=False, mutable=['batch_stats'])
+  apply = functools.partial(model.apply, train=True, train_norm=False, mutable=['batch_stats'])
+  (_, out), new = jax.jit(apply)(variables, IMAGES)
   jax.tree.map(np.testing.assert_array_equal, new['batch_stats'], variables['batch_stats'])
   np.testing.assert_allclose(out['stage4'], outputs('ctx_resnet_mini')[1]['stage4'], atol=1e-4)
 
@@ -210,20 +211,20 @@ def test_padding_changes_nothing_inside(name):
   for image, (h, w) in zip(padded, sizes, strict=True):
     image[h:], image[:, w:] = 7.0, 7.0  # not even zeros are asked for
   _, out = jax.jit(model.apply)(variables, padded, valid_hw=jnp.asarray(sizes))
-  for i in (0, 3):
-    h, w = sizes[i]
-    _, alone = jax.jit(model.apply)(variables, images[i : i + 1, :h, :w])
-    for key in ('stage1', 'stage2', 'stage3', 'stage4'):
-      y, x = alone[key].shape[1:3]
-      np.testing.assert_allclose(out[key][i : i + 1, :y, :x], alone[key], atol=2e-4, err_msg=key)
-    for key in {'context2', 'context3', 'context4', 'scores4', 'pre_logits'} & set(alone):
-      np.testing.assert_allclose(out[key][i : i + 1], alone[key], atol=5e-4, err_msg=key)
+  h, w = sizes[3]
+  _, alone = jax.jit(model.apply)(variables, images[3:, :h, :w])
+  for key in ('stage1', 'stage2', 'stage3', 'stage4'):
+    y, x = alone[key].shape[1:3]
+    np.testing.assert_allclose(out[key][3:, :y, :x], alone[key], atol=2e-4, err_msg=key)
+  for key in {'context2', 'context3', 'context4', 'scores4', 'pre_logits'} & set(alone):
+    np.testing.assert_allclose(out[key][3:], alone[key], atol=5e-4, err_msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', MINI)
 def test_remat_changes_neither_parameters_nor_values(name):
   _, variables = mini(name)
-  remat = create_model(name, **used_keywords(name, {'num_classes': 10, 'embed_dim': 32}), remat=True)
+  remat = create_model(name, **used_keywords(name, SETTINGS), remat=True)
   other = jax.eval_shape(remat.init, jax.random.key(0), IMAGES)
   assert jax.tree.map(np.shape, other) == jax.tree.map(np.shape, variables)
   logits, out = jax.jit(remat.apply)(variables, IMAGES)
@@ -245,7 +246,7 @@ def test_odd_sizes(name, size):
 
 def test_bfloat16_compute_gives_float32_scores():
   _, variables = mini('ctx_convnext_mini')
-  low = create_model('ctx_convnext_mini', num_classes=10, embed_dim=32, dtype='bfloat16')
+  low = create_model('ctx_convnext_mini', **SETTINGS, dtype='bfloat16')
   logits, out = jax.jit(low.apply)(variables, IMAGES)
   assert out['stage3'].dtype == jnp.bfloat16 and logits.dtype == jnp.float32
   assert out['scores1'].dtype == jnp.float32
@@ -255,8 +256,8 @@ def test_bfloat16_compute_gives_float32_scores():
 
 def test_stochastic_depth_grows_linearly_and_spares_contextual_blocks_on_request():
   def rates(**keywords):
-    model = create_model('ctx_convnext_mini', num_classes=10, embed_dim=32, drop_path_rate=0.4, **keywords)
-    variables, rngs = mini('ctx_convnext_mini')[1], {'drop_path': jax.random.key(0)}
+    model, variables = mini('ctx_convnext_mini', depths=(1, 1, 2, 1), drop_path_rate=0.4, **keywords)
+    rngs = {'drop_path': jax.random.key(0)}
     seen = []
 
     def note(call, args, keywords, context):
@@ -274,7 +275,8 @@ def test_stochastic_depth_grows_linearly_and_spares_contextual_blocks_on_request
 
 def test_stochastic_depth_draws_anew_in_every_block():
   model, variables = mini('convnext_mini', drop_path_rate=0.9)
-  run = lambda seed: model.apply(variables, IMAGES, train=True, rngs={'drop_path': jax.random.key(seed)})[0]
+  apply = jax.jit(functools.partial(model.apply, train=True))
+  run = lambda seed: apply(variables, IMAGES, rngs={'drop_path': jax.random.key(seed)})[0]
   assert np.abs(run(0) - run(1)).max() > 1e-3
   np.testing.assert_array_equal(run(0), run(0))
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy_family
+from initial_values import initial_values, moved
 
 from configs import digits
 from ctx_flax.analysis import class_activation, sampling_points
@@ -32,9 +33,7 @@ def networks():
   for name, (family, attributes) in toy_family.MODELS.items():
     counts = {'embed_dim': 16, 'class_counts': (4, 2)} if 'contextual' in attributes else {}
     model = family(num_classes=6, **attributes, **counts)
-    variables = jax.jit(model.init)(jax.random.key(0), IMAGES)
-    move = lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape)
-    made[name] = model, jax.tree.map(move, variables)
+    made[name] = model, moved(initial_values(model, IMAGES.shape[1:]), 0.1)
   return made
 
 

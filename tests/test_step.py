@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from pixel_network import SHAPE as PIXELS
+from pixel_network import PixelNetwork
 from steps import (
   CLASSES,
   SHAPE,
@@ -98,10 +100,9 @@ def test_eight_devices_equal_one_with_batch_norm():
 
 
 def test_evaluation_leaves_filling_rows_out():
-  model = create_model('ctx_convnext_mini', num_classes=CLASSES, class_counts=(8, 6, 4))
-  tx = optax.identity()
-  state = create_state(model, tx, SHAPE, ema=False)
-  whole = random_batch(5, 13)
+  model = PixelNetwork()
+  state = create_state(model, optax.identity(), PIXELS, ema=False)
+  whole = random_batch(5, 13, PIXELS)
   eval_step = make_eval_step(model)
   single = parallel.pmap_eval_step(eval_step, jax.devices()[:1])
   one = jax.devices()[:1]
@@ -112,7 +113,7 @@ def test_evaluation_leaves_filling_rows_out():
   variables = parallel.replicate(state.variables)
   got = []
   for seed in (6, 7):
-    padded = {k: np.concatenate([v, random_batch(seed, 3)[k]]) for k, v in whole.items()}
+    padded = {k: np.concatenate([v, random_batch(seed, 3, PIXELS)[k]]) for k, v in whole.items()}
     padded['weight'][13:] = 0
     got.append(parallel.fetch(eight(variables, parallel.shard_batch(padded))))
   assert got[0] == got[1], 'what fills the batch shows in the metrics'
@@ -126,7 +127,7 @@ def test_evaluation_leaves_filling_rows_out():
 
 
 def test_plain_models_train_through_the_same_step():
-  model = create_model('convnext_mini', num_classes=CLASSES)
+  model = create_model('convnext_mini', num_classes=CLASSES, depths=(1, 1, 1, 1))
   config = settings()
   _, _, measured, traces = run(model, adamw(config), config, [random_batch(0)] * 8, jax.devices())
   values = [summarise(m, 0.15) for m in measured]

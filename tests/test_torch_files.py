@@ -3,11 +3,11 @@
 import sys
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+from initial_values import initial_values
 from networks import SMALL, small
 
 from ctx_flax.models import create_model
@@ -137,7 +137,7 @@ def test_whole_networks_against_pytorch(case):
 def test_program_converts_there_and_back(tmp_path, capsys, monkeypatch):
   """With depths and dims of its own a network has no name, so the mini ones as they are."""
   model = create_model('convnext_mini', num_classes=10)
-  variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+  variables = initial_values(model)
   theirs, ours, back = (str(tmp_path / f'{name}.safetensors') for name in ('theirs', 'ours', 'back'))
   state = {name: np.asarray(value, order='C') for name, value in to_torch(variables, model, 'timm').items()}
   safetensors.numpy.save_file(state, theirs)

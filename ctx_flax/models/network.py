@@ -1,6 +1,7 @@
 """What all families of networks share, and what a family says of itself."""
 
 import dataclasses
+import functools
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
@@ -199,8 +200,9 @@ class Network(nn.Module):
     if not self.contextual:
       return {}
     contextualizer = self.make_contextualizer(parent=None)
+    tables = jax.jit(functools.partial(contextualizer.apply, method='tables'))
     params = {'params': variables['params']['contextualizer']}
-    return {'class_tables': {'contextualizer': contextualizer.apply(params, method='tables')}}
+    return {'class_tables': {'contextualizer': tables(params)}}
 
   @nn.nowrap
   def check_images(self, images: jax.Array) -> None:
