@@ -245,15 +245,15 @@ def test_the_first_batch_is_drawn(whole):
 
 def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):
   """The best by the averaged weights, where the run keeps them."""
-  config = settings(steps=2, eval_every=1, checkpoint_every=0, keep_checkpoints=1)
-  config.optimizer.learning_rate = 1.0  # leads away from the best at once
+  config = settings(steps=4, eval_every=1, checkpoint_every=0, keep_checkpoints=1)
+  config.optimizer.learning_rate, config.seed = 1.0, 3  # leads away from a good start
   loop.train(config, tmp_path, COLOUR)
   correlation = [line['test/EMA/correlation'] for line in metric_lines(tmp_path)]
   best = correlation.index(max(correlation)) + 1
-  assert best == 1
+  assert best < 4
   with Checkpoints(tmp_path / 'checkpoints', read_only=True, metric='correlation') as checkpoints:
     assert checkpoints.best() == (best, pytest.approx(max(correlation)))
-    assert checkpoints.steps() == [1, 2]
+    assert checkpoints.steps() == [best, 4]
   config.eval.update(checkpoint='best', weights='EMA')
   results = evaluation.evaluate(config, tmp_path, COLOUR)
   assert results.keys() == {'EMA'} and results['EMA']['correlation'] == pytest.approx(max(correlation))
