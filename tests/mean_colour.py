@@ -82,7 +82,7 @@ class MeanColour(Task):
     return Evaluator(model)
 
   def headline(self, results):
-    return f'correlation {results["raw"]["correlation"]:.3f}'
+    return ', '.join(f'{name} correlation {of["correlation"]:.3f}' for name, of in results.items())
 
 
 class Evaluator:
