@@ -101,3 +101,10 @@ def test_compilation_cache(config):
     assert jax.config.jax_compilation_cache_dir == os.path.expanduser('~/a/folder')
   finally:
     jax.config.update('jax_compilation_cache_dir', before)
+
+
+def test_a_network_larger_than_the_memory_is_refused(config, tmp_path):
+  config.model.dims = (64, 128, 256, 32768)
+  with pytest.raises(halt.Halt, match=r'parameters of ctx_convnext_mini, .* GiB: make model\.dims') as told:
+    run.check(config, tmp_path / 'run')
+  assert told.value.status == 2 and '\n' not in str(told.value)

@@ -81,6 +81,7 @@ def make_plan(config: Any, workdir: pathlib.Path, task: Task, thorough: bool = F
   objective = task.objective(config, model, last_step)
   step_function = steps.make_train_step(objective, tx, config)
   state = jax.eval_shape(lambda: setup.initial_state(config, task, model, tx))
+  setup.check_memory(config, state)
   starting_point.check_freeze(config, state.params)
   weights = None
   if not check_newest(config, workdir, task, state, thorough) and config.init.weights:

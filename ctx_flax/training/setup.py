@@ -39,6 +39,22 @@ def check_settings(config: Any, task: Task) -> None:
     raise ValueError(f'train.ema_decay must be at least 0 (off) and below 1, but is {config.train.ema_decay}')
 
 
+def check_memory(config: Any, state: Any) -> None:
+  """Raises ValueError if a state, as shapes and dtypes, is larger than the memory of a device.
+
+  What a step needs beside it is not counted: this is for sizes that are mistyped.
+  """
+  needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+  statistics = jax.local_devices()[0].memory_stats() or {}
+  memory = statistics.get('bytes_limit') or rules.machine_memory()
+  if memory and needed > memory:
+    raise ValueError(
+      f'the parameters of {config.model.name}, with what the optimizer keeps of them, take '
+      f'{needed / 2**30:,.0f} GiB on each device, which has {memory / 2**30:,.0f} GiB: make model.dims, '
+      'model.depths, model.embed_dim or model.num_classes smaller'
+    )
+
+
 def prepare_jax(config: Any) -> None:
   """Sets the JAX options that must precede any computation: compilation cache, deterministic operations."""
   use_compilation_cache(config)
