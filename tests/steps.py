@@ -151,10 +151,18 @@ def counting(function):
   return traced, traces
 
 
-def run(model, tx, config, batches, devices):
-  """(first state, states, metrics) of one step per batch, as numpy, and the number of traces."""
+def program(model, tx, config, devices):
+  """What `run` runs: (the step on these devices, a list that grows whenever it is traced)."""
   train_step, traces = counting(make_train_step(model, tx, config))
-  train_step = parallel.pmap_train_step(train_step, devices)
+  return parallel.pmap_train_step(train_step, devices), traces
+
+
+def run(model, tx, config, batches, devices, compiled=None):
+  """(first state, states, metrics) of one step per batch, as numpy, and the number of traces.
+
+  `compiled` is a `program` that several runs share.
+  """
+  train_step, traces = compiled or program(model, tx, config, devices)
   shape = batches[0]['image'].shape[1:]
   now = create_state(model, tx, shape, ema=config.train.ema_decay > 0)
   first, states, measured = parallel.fetch(now), [], []

@@ -18,6 +18,7 @@ from steps import (
   deciding,
   keep_gradients,
   make_train_step,
+  program,
   random_batch,
   run,
   settings,
@@ -194,7 +195,8 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted():
   bad['image'][5] = np.nan
   good = [random_batch(seed, shape=SHAPE) for seed in (0, 2)]
   two = jax.devices()[:2]
-  _, states, measured, traces = run(PixelNetwork(), tx, config, [good[0], bad, good[1]], two)
+  compiled = program(PixelNetwork(), tx, config, two)
+  _, states, measured, traces = run(PixelNetwork(), tx, config, [good[0], bad, good[1]], two, compiled)
   first, second, third = states
   assert traces == 1
   # The schedule goes on; nothing else does.
@@ -204,7 +206,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted():
   assert (first.step, second.step, third.step) == (1, 2, 3)
   assert [m['skipped'] for m in measured] == [(0, 1), (1, 1), (0, 1)]
   assert all(pair == (0, 0) for name, pair in measured[1].items() if name != 'skipped')
-  _, (_, alone), _, _ = run(PixelNetwork(), tx, config, good, two)
+  _, (_, alone), _, _ = run(PixelNetwork(), tx, config, good, two, compiled)
   assert_trees_close(third.params, alone.params, rtol=0, atol=0)
   assert_trees_close(third.ema, alone.ema, rtol=0, atol=0)
 

@@ -38,6 +38,7 @@ def test_work_by_hand():
   assert ops.work(contextual_conv, 1, 1, 5, 3, 2)[0] == 9 * 5 * (8 + 2 * 6)
 
 
+@pytest.mark.slow
 def test_operations(monkeypatch):
   for name in ('DEPTHWISE', 'DENSE', 'PLAIN'):
     monkeypatch.setattr(ops, name, ((4, 8),))

@@ -103,6 +103,7 @@ class OPTIMIZER:
   init = staticmethod(lambda params: {})
 
 
+@pytest.mark.slow
 def test_the_compiler_counts_on_demand(config):
   config.model.update(name='convnext_mini')
   config.train.update(class_counts_warmup=0.0, batch_size=16, accumulation=2)

@@ -47,8 +47,13 @@ def two_steps(arguments, cotangent, kind, case):
   return value, grads | {'kernel': jnp.sum(d_kernels, 0), 'kernel_delta': d_delta}
 
 
+# The reference says the same of every case; two steps are slow to compile.
+FEW = 'strided', 'dilated', 'kernel7'
+MANY = [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+
+
 @both
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('name', MANY)
 def test_one_step_equals_two_steps(kind, name):
   case = CASES[name]
   arguments, cotangent = draw(case, NAMES, depthwise=kind == 'depthwise')

@@ -189,6 +189,7 @@ def runs(tmp_path_factory):
   return config, make_run(config, root / 'run')
 
 
+@pytest.mark.slow
 def test_two_runs(runs, capsys):
   config, workdir = runs
   found = grad_cam.grad_cam(config, workdir)

@@ -4,9 +4,9 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from initial_values import initial_values
 from PIL import Image
 
 from configs import linear_probe_cars, linear_probe_cub
@@ -27,7 +27,7 @@ def networks(tmp_path_factory):
     if name.startswith('ctx'):
       keywords['embed_dim'] = 16
     model = create_model(**keywords)
-    variables = initial_values(model)
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     paths[name] = str(folder / f'{name}.safetensors')
     save_weights(paths[name], variables, model=keywords)
   return paths

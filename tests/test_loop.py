@@ -322,6 +322,7 @@ def test_without_averaging_there_are_raw_weights_only(tmp_path):
   assert results.keys() == {'raw'} and evaluation.evaluate(config, tmp_path, COLOUR) == results
 
 
+@pytest.mark.slow
 def test_batchnorm_models_train_too(config, tmp_path):
   config.model.name = 'resnet_mini'
   config.model.drop_path_rate = 0.0

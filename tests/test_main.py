@@ -56,6 +56,7 @@ def test_killed_again_and_again_it_ends_as_if_never(tmp_path):
   assert metric_lines(tmp_path / 'killed') == metric_lines(tmp_path / 'whole')
 
 
+@pytest.mark.slow
 def test_check_tells_the_run_and_trains_nothing(tmp_path):
   status, written, errors = run('--mode=check', *TINY, f'--workdir={tmp_path / "run"}')
   assert (status, errors) == (0, '') and not (tmp_path / 'run').exists()
@@ -69,6 +70,7 @@ def test_a_workdir_that_cannot_be_is_told(tmp_path):
   assert status == 2 and line.startswith('error: ') and str(tmp_path / 'file') in line
 
 
+@pytest.mark.slow
 def test_output_to_a_file_is_plain_lines_and_the_last_tells_all(tmp_path):
   status, written, errors = run(*TINY, '--config.train.steps=5', f'--workdir={tmp_path / "run"}')
   assert (status, errors) == (0, '')

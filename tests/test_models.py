@@ -67,7 +67,7 @@ def test_names_and_shapes_of_the_released_checkpoints(keys, table, name, family)
   assert found == {path: leaf.shape for path, leaf in ours.items()}
 
 
-SETTINGS = {'num_classes': 10, 'embed_dim': 32, 'depths': (1, 1, 1, 1), 'dims': (8, 16, 24, 32)}
+SETTINGS = {'num_classes': 10, 'embed_dim': 32, 'depths': (1, 1, 1, 1), 'dims': (16, 32, 48, 64)}
 
 
 @functools.cache
@@ -215,7 +215,9 @@ def test_padding_changes_nothing_inside(name):
   _, alone = jax.jit(model.apply)(variables, images[3:, :h, :w])
   for key in ('stage1', 'stage2', 'stage3', 'stage4'):
     y, x = alone[key].shape[1:3]
-    np.testing.assert_allclose(out[key][3:, :y, :x], alone[key], atol=2e-4, err_msg=key)
+    largest = np.abs(alone[key]).max()  # up to 100 in the ResNets
+    atol = 2e-5 * max(largest, 10)
+    np.testing.assert_allclose(out[key][3:, :y, :x], alone[key], rtol=0, atol=atol, err_msg=key)
   for key in {'context2', 'context3', 'context4', 'scores4', 'pre_logits'} & set(alone):
     np.testing.assert_allclose(out[key][3:], alone[key], atol=5e-4, err_msg=key)
 
@@ -351,7 +353,7 @@ def test_image_errors():
     model.apply(variables, jnp.zeros((32, 32, 3)))
 
 
-@pytest.mark.parametrize('size', [(448, 448), (800, 1333)])
+@pytest.mark.parametrize('size', [pytest.param((448, 448), marks=pytest.mark.slow), (800, 1333)])
 @pytest.mark.parametrize('name', ['ctx_convnext_t', 'ctx_resnet50'])
 def test_feature_maps_of_detectors(name, size):
   """The four strides at large sizes, with no parameters that features do not need."""

@@ -94,6 +94,7 @@ def test_offsets(networks):
   np.testing.assert_allclose(sampling.points[0, 1, 0, 4], [8.5, 0.5])  # its middle tap, in pixels
 
 
+@pytest.mark.slow
 def test_a_run(tmp_path):
   config = digits.get_config()
   config.model.update(name='ctx_toy', embed_dim=16, depths=(), dims=(), class_counts=())

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from initial_values import initial_values
 from run_files import make_run
 from tiny import tiny_config
 
@@ -130,7 +131,7 @@ def test_where_a_map_begins():
   image = jnp.ones((1, 64, 64, 3))
   for name, model in plain.items():
     # Grow what the first position of stage 1 depends on from the first pixel on: its middle is the centre.
-    variables = model.init(jax.random.key(0), image, train=False)
+    variables = initial_values(model, image.shape[1:])
     stem = lambda x, m=model, v=variables: m.apply(v, x, train=False)[1]['stage1'][0, 8, 8].sum()
     seen = np.abs(jax.jit(jax.grad(stem))(jax.random.normal(jax.random.key(1), image.shape)))[0].sum(-1)
     rows = np.flatnonzero(seen.sum(1))

@@ -11,7 +11,7 @@ from PIL import Image
 from run_files import make_run
 from tiny import tiny_config
 
-from ctx_flax.analysis import page
+from ctx_flax.analysis import figures, page
 from ctx_flax.analysis.report import report
 from ctx_flax.training.halt import Halt
 
@@ -60,7 +60,9 @@ def compared(runs):
   config, contextual, plain = runs
   config = config.copy_and_resolve_references()
   config.report.beside = str(plain)
-  return report(config, contextual).read_text()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(figures, 'DPI', 40)  # at full size they take half of the time
+    return report(config, contextual).read_text()
 
 
 def test_everything_is_in_it(compared):

@@ -13,7 +13,7 @@ STEPS = 6
 def tiny_config():
   """Six steps of a network that compiles fast, with everything random that there is."""
   config = digits.get_config()
-  config.model.update(depths=(1, 1, 1, 1), dims=(8, 12, 16, 20), embed_dim=8, drop_path_rate=0.2)
+  config.model.update(depths=(1, 1, 1, 1), dims=(16, 32, 32, 32), embed_dim=8, drop_path_rate=0.2)
   config.optimizer.warmup_epochs = 0.0
   config.train.update(
     batch_size=16, steps=STEPS, ema_decay=0.5, log_every=1, eval_every=0, checkpoint_every=2

@@ -71,10 +71,14 @@ class Run:
     """Where its analyses are written."""
     return self.workdir / 'analysis'
 
-  @functools.cached_property
-  def apply(self):
+  def apply(self, variables, images):
     """model.apply(variables, images, train=False), compiled: (b, h, w, 3) -> (logits, out)."""
-    return jax.jit(functools.partial(self.model.apply, train=False))
+    return _apply(self.model, variables, images)
+
+
+@functools.partial(jax.jit, static_argnames='model')  # runs of equal networks share it
+def _apply(model, variables, images):
+  return model.apply(variables, images, train=False)
 
 
 def check_task(config):

@@ -4,6 +4,7 @@ A variable is named by its collection and path, 'params/stage1_block0/dwconv/ker
 and the like) match the path alone, as optimizer.groups does: 'stage1_block0/dwconv/kernel'.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -108,7 +109,7 @@ def fit(
       f'missing or differ is named by allow_missing: {", ".join(groups())} or regexes of parameters'
     )
   if fresh:
-    start = flatten(jax.jit(lambda: _initial(model, jax.random.key(0)))() if initial is None else initial)
+    start = flatten(_initial(model, jax.random.key(0)) if initial is None else initial)
   values = {
     name: start[name] if name in fresh else jnp.asarray(found[name]).astype(leaf.dtype)
     for name, leaf in expected.items()
@@ -148,6 +149,7 @@ def _check_patterns(
       )
 
 
+@functools.partial(jax.jit, static_argnames='model')
 def _initial(model: Network, key: jax.Array) -> Any:
   side = model.smallest_side
   return model.init(key, jnp.zeros((1, side, side, 3)), train=False)
