@@ -56,9 +56,22 @@ def assert_gradients_close(actual, expected):
 
 
 @pytest.mark.parametrize(
-  'selection, normalise', [('reduction', 'counted'), ('reduction', 'batch'), ('rerank', 'counted')]
+  'selection, normalise, devices, parts',
+  [
+    ('reduction', 'counted', 2, 2),
+    *(
+      pytest.param(*case, marks=pytest.mark.slow)
+      for case in (
+        ('reduction', 'counted', 1, 4),
+        ('reduction', 'counted', 4, 4),
+        ('reduction', 'batch', 2, 2),
+        ('rerank', 'counted', 1, 4),
+        ('rerank', 'batch', 2, 2),
+      )
+    ),
+  ],
 )
-def test_parts_add_up_to_the_whole(selection, normalise):
+def test_parts_add_up_to_the_whole(selection, normalise, devices, parts):
   expected, measured = gradients(PixelNetwork(selection), mixed_batch(), normalise=normalise)
   assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected)) > 0.1
   counts = [measured[f'loss{s}'][1] for s in (1, 2, 3, 4)]
@@ -66,12 +79,11 @@ def test_parts_add_up_to_the_whole(selection, normalise):
     assert counts[0] == 13 and counts[3] < 13  # some labels were dropped, or the test shows nothing
   else:
     assert counts == [13] * 4
-  for devices, parts in ((1, 4), (4, 4)) if normalise == 'counted' else ((2, 2),):
-    divided, measured_divided = gradients(
-      PixelNetwork(selection), mixed_batch(), devices, accumulation=parts, normalise=normalise
-    )
-    assert_gradients_close(divided, expected)
-    assert_trees_close(measured_divided, measured, rtol=1e-5, atol=1e-5)
+  divided, measured_divided = gradients(
+    PixelNetwork(selection), mixed_batch(), devices, accumulation=parts, normalise=normalise
+  )
+  assert_gradients_close(divided, expected)
+  assert_trees_close(measured_divided, measured, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

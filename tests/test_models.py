@@ -19,6 +19,14 @@ from ctx_flax.models import MODELS, create_model, used_keywords
 MINI = [name for name in MODELS if name.endswith('mini')]
 
 
+def slow_unless(names, *short):
+  """The names as parameters, marked slow but for a few."""
+  return [name if name in short else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+MINI_SLOW = slow_unless(MINI, 'ctx_convnext_mini', 'ctx_resnet_mini')  # whose blocks the plain ones have too
+
+
 @functools.cache
 def shapes(name):
   model = create_model(name)
@@ -33,7 +41,7 @@ def test_every_model_has_a_row():
   assert set(CONTEXTUAL_BLOCKS) == {name for name in MODELS if name.startswith('ctx_')}
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', slow_unless(MODELS, *MINI, 'ctx_convnext_t', 'ctx_resnet50'))
 def test_parameter_count(name):
   params = shapes(name)[0]['params']
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[name]
@@ -142,7 +150,7 @@ def test_plain_outputs(name):
     assert out[key].shape == (4, 10) and out[key].dtype == bool and np.all(out[key])
 
 
-@pytest.mark.parametrize('name', MINI)
+@pytest.mark.parametrize('name', MINI_SLOW)
 def test_every_parameter_receives_a_gradient(name):
   model, variables = mini(name)
 
@@ -202,7 +210,7 @@ def test_frozen_batch_norm_in_training():
   np.testing.assert_allclose(out['stage4'], outputs('ctx_resnet_mini')[1]['stage4'], atol=1e-4)
 
 
-@pytest.mark.parametrize('name', MINI)
+@pytest.mark.parametrize('name', MINI_SLOW)
 def test_padding_changes_nothing_inside(name):
   model, variables = mini(name)
   sizes = np.asarray([[64, 64], [45, 64], [64, 33], [51, 39]])

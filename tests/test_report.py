@@ -65,6 +65,7 @@ def compared(runs):
     return report(config, contextual).read_text()
 
 
+@pytest.mark.slow
 def test_everything_is_in_it(compared):
   found = Reader(compared)
   assert not found.open
@@ -81,6 +82,7 @@ def test_everything_is_in_it(compared):
     assert text in compared
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared(compared):
   assert 'sweeps' not in Reader(compared).ids
   assert '<th>contextual, step 2</th><th>plain, step 2</th>' in compared
@@ -144,6 +146,7 @@ frame.srcdoc = {frame};
 @pytest.mark.skipif(
   CHROMIUM is None, reason='no Chromium is installed: it opens the report as a reader would'
 )
+@pytest.mark.slow
 @pytest.mark.parametrize('width', [375, 1280])
 def test_in_a_browser(compared, width, tmp_path):
   seen = in_chromium(compared, width, tmp_path)

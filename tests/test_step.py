@@ -126,6 +126,7 @@ def test_evaluation_leaves_filling_rows_out():
   assert got[0]['accuracy'][1] == 13
 
 
+@pytest.mark.slow
 def test_plain_models_train_through_the_same_step():
   model = create_model('convnext_mini', num_classes=CLASSES, depths=(1, 1, 1, 1))
   config = settings()

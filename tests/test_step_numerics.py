@@ -94,9 +94,8 @@ def test_batch_statistics_are_those_of_a_part_on_all_devices():
   assert skipped.step == skipped.opt_state[1].count == 2 and measured[1]['skipped'] == (1, 1)
 
 
-@pytest.mark.parametrize(
-  'name', ['ctx_convnext_mini', pytest.param('ctx_resnet_mini', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['ctx_convnext_mini', 'ctx_resnet_mini'])
 def test_a_step_in_bfloat16_keeps_a_float32_state(name):
   """The network computes in bfloat16; losses, gradients, averages and the optimizer do not."""
   model = create_model(name, num_classes=CLASSES, class_counts=(8, 6, 4), depths=(1,) * 4, dtype='bfloat16')

@@ -23,7 +23,12 @@ GMAC = {
 }
 
 
-@pytest.mark.parametrize('name', GMAC)
+SHORT = 'ctx_convnext_t', 'ctx_resnet50', 'convnext_t', 'resnet50'
+
+
+@pytest.mark.parametrize(
+  'name', [name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in GMAC]
+)
 def test_totals(name):
   layers = summarise(create_model(name), (224, 224, 3))
   assert sum(layer.parameters for layer in layers) == PARAMETERS[name]
