@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from initial_values import initial_values, moved
 
 from ctx_flax.models import create_model
@@ -64,3 +65,8 @@ def small(name, **keywords):
   return model, jax.tree_util.tree_map_with_path(
     lambda path, leaf: np.asarray(draw[path[-1].key in ('scale', 'var')](leaf.shape), np.float32), shapes
   )
+
+
+def slow_unless(names, *short):
+  """The names as parameters, marked slow but for a few."""
+  return [name if name in short else pytest.param(name, marks=pytest.mark.slow) for name in names]

@@ -1,5 +1,6 @@
-"""What a run leaves in its folder: reading it, and making it without training."""
+"""What a run leaves in its folder: reading it, making it without training, and what happens in a batch."""
 
+import contextlib
 import json
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 from initial_values import initial_values
 from tiny import model_and_optimizer
 
-from ctx_flax.data import sources
+from ctx_flax.data import pipeline, sources
 from ctx_flax.training import restore, run_folder
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.state import create_state
@@ -59,3 +60,22 @@ def damage(step_folder):
   """Cuts the files of the arrays short, as a power cut does."""
   for path in step_folder.glob('variables/**/d/*'):
     path.write_bytes(half(path.read_bytes()))
+
+
+def steps_of(workdir):
+  """The steps of which a run keeps checkpoints."""
+  return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
+
+
+def on_batch(monkeypatch, number, action):
+  """Calls action(batch) when the batch of step `number` is fetched, if data.prefetch is 0: not earlier."""
+  original = pipeline.train_batches
+
+  def train_batches(source, config, start=0, process=0, processes=1):
+    with contextlib.closing(original(source, config, start, process, processes)) as batches:
+      for step, batch in enumerate(batches, start + 1):
+        if step == number:
+          batch = action(batch) or batch
+        yield batch
+
+  monkeypatch.setattr(pipeline, 'train_batches', train_batches)

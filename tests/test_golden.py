@@ -241,9 +241,8 @@ def test_resnet_in_training(golden):
   apply = jax.jit(functools.partial(model.apply, train=True, mutable=['batch_stats']))
   (_, out), new = apply(variables, nhwc(data['in/x']))
   order = np.broadcast_to(np.arange(20), data['train/logits1'].shape)
-  assert_near(
-    np.take_along_axis(np.asarray(out['scores1']), order, 1), data['train/logits1'], NETWORK, 'scores'
-  )
+  scores = np.take_along_axis(np.asarray(out['scores1']), order, 1)
+  assert_near(scores, data['train/logits1'], NETWORK, 'scores')
   for stage in (2, 3, 4):
     # Sorted by the scores of the stage before; the sorted values are the same in any order.
     ours = np.sort(np.asarray(out[f'scores{stage}']))

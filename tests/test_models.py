@@ -1,4 +1,4 @@
-"""The table of networks, what they compute between the layers, and their errors."""
+"""What networks compute between the layers: outputs, gradients, padding, stochastic depth."""
 
 import functools
 import re
@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from initial_values import initial_values, moved
-from networks import CONTEXTUAL_BLOCKS, PARAMETERS
-from torch_names import variable_from_torch
+from networks import slow_unless
 
 from ctx_flax.layers import ConvNeXtBlock
 from ctx_flax.models import MODELS, create_model, used_keywords
@@ -19,60 +18,7 @@ from ctx_flax.models import MODELS, create_model, used_keywords
 MINI = [name for name in MODELS if name.endswith('mini')]
 
 
-def slow_unless(names, *short):
-  """The names as parameters, marked slow but for a few."""
-  return [name if name in short else pytest.param(name, marks=pytest.mark.slow) for name in names]
-
-
 MINI_SLOW = slow_unless(MINI, 'ctx_convnext_mini', 'ctx_resnet_mini')  # whose blocks the plain ones have too
-
-
-@functools.cache
-def shapes(name):
-  model = create_model(name)
-  images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
-  variables = jax.eval_shape(model.init, jax.random.key(0), images)
-  _, out = jax.eval_shape(model.apply, variables, images)
-  return variables, out
-
-
-def test_every_model_has_a_row():
-  assert set(PARAMETERS) == set(MODELS)
-  assert set(CONTEXTUAL_BLOCKS) == {name for name in MODELS if name.startswith('ctx_')}
-
-
-@pytest.mark.parametrize('name', slow_unless(MODELS, *MINI, 'ctx_convnext_t', 'ctx_resnet50'))
-def test_parameter_count(name):
-  params = shapes(name)[0]['params']
-  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == PARAMETERS[name]
-
-
-@pytest.mark.parametrize('name', CONTEXTUAL_BLOCKS)
-def test_contextual_blocks(name):
-  out = shapes(name)[1]
-  assert (
-    set(out['offsets'])
-    == set(out['mask'])
-    == set(out['kernel_delta'])
-    == set(CONTEXTUAL_BLOCKS[name].split())
-  )
-
-
-@pytest.mark.parametrize(
-  'table, name, family',
-  [('ctx_convnext_tiny', 'ctx_convnext_t', 'convnext'), ('ctx_r50', 'ctx_resnet50', 'resnet')],
-)
-def test_names_and_shapes_of_the_released_checkpoints(keys, table, name, family):
-  ours = flax.traverse_util.flatten_dict(shapes(name)[0])
-  found = {}
-  for line in (keys / f'{table}.txt').read_text().splitlines():
-    if line.startswith('#') or 'num_batches_tracked' in line:
-      continue
-    key, shape, _ = line.split('\t')
-    shape = tuple(int(n) for n in re.findall(r'\d+', shape))
-    path, value = variable_from_torch(key, np.broadcast_to(np.float32(0), shape), family)
-    found[path] = value.shape
-  assert found == {path: leaf.shape for path, leaf in ours.items()}
 
 
 SETTINGS = {'num_classes': 10, 'embed_dim': 32, 'depths': (1, 1, 1, 1), 'dims': (16, 32, 48, 64)}
@@ -291,90 +237,9 @@ def test_stochastic_depth_draws_anew_in_every_block():
   np.testing.assert_array_equal(run(0), run(0))
 
 
-ERRORS = {
-  'unknown model': (
-    ('ctx_convnext_tt', {}),
-    "unknown model 'ctx_convnext_tt'; did you mean 'ctx_convnext_t'",
-  ),
-  'unknown keyword': (('resnet50', {'num_clases': 5}), "takes no 'num_clases'; did you mean 'num_classes'"),
-  'other family': (('resnet50', {'layer_scale_init': 1.0}), "resnet50 takes no 'layer_scale_init'"),
-  'increasing': (('ctx_convnext_t', {'class_counts': (100, 200, 50)}), r'class_counts=\(100, 200, 50\)'),
-  'below two': (('ctx_convnext_t', {'class_counts': (100, 50, 1)}), r'N_4 >= ... >= 2|>= 2'),
-  'above': (
-    ('ctx_resnet50', {'num_classes': 50, 'class_counts': (60, 5, 5)}),
-    r'expected 50 \(num_classes\)',
-  ),
-  'two counts': (('ctx_resnet50', {'class_counts': (60, 5)}), 'expected N_2, N_3, N_4'),
-  'selection': (('ctx_resnet50', {'class_selection': 'reranking'}), "did you mean 'rerank'"),
-  'depths': (('convnext_t', {'depths': (3, 3)}), r'depths=\(3, 3\): expected 4 positive integers'),
-  'embedding': (('ctx_resnet50', {'embed_dim': -1}), 'ctx_resnet50: embed_dim=-1: expected at least 1'),
-  'every': (('ctx_convnext_t', {'contextual_every': -2}), 'contextual_every=-2: expected at least 0'),
-  'branches': (('ctx_convnext_t', {'branch_dim': -1}), 'branch_dim=-1: expected at least 0'),
-  'half a branch': (
-    ('ctx_convnext_t', {'branch_dim': 2.5}),
-    'branch_dim=2.5: expected an integer, at least 0',
-  ),
-  'rate': (('convnext_t', {'drop_path_rate': 1.5}), 'drop_path_rate=1.5: expected at least 0 and below 1'),
-  'no number': (('convnext_t', {'drop_path_rate': float('nan')}), 'drop_path_rate=nan: expected at least 0'),
-  'scale': (('convnext_t', {'layer_scale_init': -1.0}), 'layer_scale_init=-1.0: expected at least 0'),
-  'text': (('convnext_t', {'layer_scale_init': '1'}), "layer_scale_init='1': expected a number, at least 0"),
-  'endless': (('ctx_resnet50', {'mask_gain': float('inf')}), 'mask_gain=inf: expected above 0'),
-  'temperature': (('ctx_resnet50', {'logit_scale_init': 0.0}), 'logit_scale_init=0.0: expected above 0'),
-  'patches': (('convnext_t', {'stem_stride': 0}), 'stem_stride=0: expected at least 1'),
-  'width': (('convnext_t', {'dims': (8, 0, 8, 8)}), r'dims=\(8, 0, 8, 8\): expected 4 positive integers'),
-  'yes': (('convnext_t', {'remat': 'yes'}), "remat='yes': expected True or False"),
-  'dtype': (
-    ('convnext_t', {'dtype': 'bfloat'}),
-    "dtype='bfloat': expected one of .*; did you mean 'bfloat16'",
-  ),
-  'integers': (('convnext_t', {'param_dtype': 'int32'}), "param_dtype='int32': expected one of"),
-  'plain gain': (
-    ('convnext_t', {'mask_gain': 2.0}),
-    'convnext_t is a plain network, which has no use for mask_gain=2.0: leave it out',
-  ),
-  'plain selection': (('resnet50', {'class_selection': 'rerank'}), "no use for class_selection='rerank'"),
-  'plain counts': (('resnet50', {'class_counts': (8, 6, 4)}), r'no use for class_counts=\(8, 6, 4\)'),
-  'plain paths': (('convnext_t', {'drop_path_in_contextual': False}), 'no use for drop_path_in_contextual'),
-  'one class': (('convnext_t', {'num_classes': 1}), 'num_classes=1: expected at least 2'),
-}
-
-
-@pytest.mark.parametrize('case', ERRORS)
-def test_create_model_errors(case):
-  (name, keywords), message = ERRORS[case]
-  with pytest.raises(ValueError, match=message):
-    create_model(name, **keywords)
-
-
-def test_shared_settings_of_contextual_and_plain_networks():
-  """What a plain network would ignore goes, what it refuses for other reasons stays."""
-  settings = {'num_classes': 10, 'embed_dim': 32, 'class_counts': (8, 6, 4), 'mask_gain': 1.0, 'depth': 3}
-  assert used_keywords('resnet50', settings) == {'num_classes': 10, 'mask_gain': 1.0, 'depth': 3}
-  assert used_keywords('ctx_resnet50', settings) == settings
-
-
 def test_image_errors():
   model, variables = mini('ctx_convnext_mini')
   with pytest.raises(ValueError, match='images have 31 x 40 pixels; this network needs at least 32 x 32'):
     model.apply(variables, jnp.zeros((1, 31, 40, 3)))
   with pytest.raises(ValueError, match=r'images have shape \(32, 32, 3\); expected \(b, h, w, c\)'):
     model.apply(variables, jnp.zeros((32, 32, 3)))
-
-
-@pytest.mark.parametrize('size', [pytest.param((448, 448), marks=pytest.mark.slow), (800, 1333)])
-@pytest.mark.parametrize('name', ['ctx_convnext_t', 'ctx_resnet50'])
-def test_feature_maps_of_detectors(name, size):
-  """The four strides at large sizes, with no parameters that features do not need."""
-  model = create_model(name)
-  images = jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)
-  variables = jax.eval_shape(functools.partial(model.init, features_only=True), jax.random.key(0), images)
-  valid_hw = jax.ShapeDtypeStruct((2, 2), jnp.int32)
-  apply = functools.partial(model.apply, features_only=True)
-  _, out = jax.eval_shape(lambda v, x, hw: apply(v, x, valid_hw=hw), variables, images, valid_hw)
-  for stage, stride in ((1, 4), (2, 8), (3, 16), (4, 32)):
-    down = (lambda n, s: n // s) if 'convnext' in name else (lambda n, s: -(-n // s))
-    channels = model.dims[stage - 1] * (1 if 'convnext' in name else 4)
-    assert out[f'stage{stage}'].shape == (2, down(size[0], stride), down(size[1], stride), channels)
-  assert set(shapes(name)[0]['params']) == set(variables['params'])
-  unused = set(shapes(name)[0]['params']['contextualizer']) - set(variables['params']['contextualizer'])
-  assert unused == {'head4'}

@@ -4,18 +4,15 @@ import json
 import shutil
 import sys
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import safetensors.numpy
 from run_files import arrays, make_run
-from steps import create_state, make_train_step
 from tiny import initial_state, model_and_optimizer, tiny_config
 
-from configs import digits, finetune
+from configs import finetune
 from ctx_flax.data import sources
 from ctx_flax.models import create_model
 from ctx_flax.models.weights import flatten, save_weights
@@ -25,7 +22,6 @@ from ctx_flax.tasks.classification.task import TASK
 from ctx_flax.torch_weights import to_torch
 from ctx_flax.training import optimizer, restore, starting_point
 from ctx_flax.training.halt import Halt
-from ctx_flax.training.parallel import AXIS
 
 EMBEDDING = 'params/contextualizer/class_embedding'
 
@@ -225,29 +221,3 @@ def test_weights_that_cannot_be_read_are_told_in_one_line(source, tmp_path, monk
   with pytest.raises(Halt, match=r'config\.json is not valid JSON'):
     run.train(settings(weights=str(tmp_path)), tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
-
-
-@pytest.mark.parametrize('frozen', [True, False])
-def test_frozen_norms_keep_their_statistics(frozen):
-  config = digits.get_config()
-  config.train.ema_decay = 0.0
-  model = create_model('resnet_mini', num_classes=10, depths=(1, 1, 1, 1), dims=(4, 4, 4, 4))
-  tx = optax.sgd(0.1)
-  state = create_state(model, tx, (32, 32, 3), ema=False)
-  batch = {
-    'image': jax.random.normal(jax.random.key(1), (1, 4, 32, 32, 3)),
-    'label': jnp.arange(4)[None],
-    'weight': jnp.ones((1, 4)),
-  }
-  config.init.freeze_norm = frozen
-  step = make_train_step(model, tx, config)
-  new, _ = jax.jit(jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name=AXIS))(state, batch)
-  same = [
-    np.array_equal(old, changed)
-    for old, changed in zip(jax.tree.leaves(state.batch_stats), jax.tree.leaves(new.batch_stats), strict=True)
-  ]
-  assert all(same) if frozen else not any(same)
-  moved = flax.traverse_util.flatten_dict(
-    jax.tree.map(lambda a, b: not np.array_equal(a, b), state.params, new.params)
-  )
-  assert moved['fc', 'kernel']
