@@ -86,13 +86,15 @@ def test_pixels_are_what_the_network_sees(run):
   np.testing.assert_allclose(images.pixels / 255, images.arrays * std + mean, atol=0.5 / 255 + 1e-6)
 
 
-def test_a_second_run_by_its_own_config(run, tmp_path):
+def test_a_second_run_by_its_own_config(run, tmp_path, monkeypatch):
   config = tiny_config()
   config.model.name, config.model.class_counts, config.model.dims = 'convnext_mini', (), (8, 16, 24, 32)
   make_run(config, tmp_path / 'plain')
   beside = open_beside(run, tmp_path / 'plain', 'report.beside')
   assert not beside.model.contextual and beside.model.dims == (8, 16, 24, 32) and beside.class_counts == ()
   assert run.model.contextual and run.config.model.name == 'ctx_convnext_mini'  # untouched
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert open_beside(run, '~/plain', 'grad_cam.plain').workdir == tmp_path / 'plain'
 
 
 def test_a_second_run_that_does_not_fit(run, tmp_path):

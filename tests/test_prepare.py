@@ -84,7 +84,7 @@ GLYPHS = ['--classes=12', '--images_per_class=3', '--image_size=9', '--split_see
 
 def test_a_set_as_a_folder_is_the_set(tmp_path, capsys):
   """The same pixels and labels as the source that draws them, read by what the command says."""
-  folder = tmp_path / 'a folder'
+  folder = tmp_path / 'it\'s a ["folder"]'
   prepare.main(['glyphs', str(folder), *GLYPHS])
   told = capsys.readouterr().out
   data = default.get_config().data

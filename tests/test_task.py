@@ -90,6 +90,16 @@ def test_on_one_device_it_computes_what_eight_do(whole, tmp_path, monkeypatch):
   assert results['EMA']['correlation'] == pytest.approx(whole[1]['EMA']['correlation'], rel=1e-4)
 
 
+def test_the_folder_of_a_run_may_begin_with_the_home(whole, monkeypatch):
+  monkeypatch.setenv('HOME', str(whole[0].parent))
+  assert evaluation.evaluate(settings(), '~/run', TASK) == whole[1]
+  assert loop.train(settings(), '~/run', TASK) == whole[1]  # it is finished
+  with pytest.raises(Halt, match='holds a run of another config: seed is 0 there and 1 here'):
+    config = settings()
+    config.seed = 1
+    check.check(config, '~/run', TASK)
+
+
 def test_check_plans_it(whole, tmp_path, capsys):
   summary = check.check(settings(), tmp_path, TASK)
   assert summary['parameters'] == 27 * 3 + 3 and summary['steps'] == STEPS

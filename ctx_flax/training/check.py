@@ -37,9 +37,10 @@ def check(config: Any, workdir: str | os.PathLike[str], task: Task) -> dict[str,
   Raises:
     Halt: the input is wrong (status 2).
   """
+  workdir = pathlib.Path(os.path.expanduser(workdir))
   setup.prepare_jax(config)
   with bad_data(), bad_input():
-    plan = make_plan(config, pathlib.Path(workdir), task, thorough=True)
+    plan = make_plan(config, workdir, task, thorough=True)
     batch = first_batch(plan.config, lambda c: task.train_batches(plan.train_source, c, 0, 0, 1))
     first_batch(plan.config, lambda c: task.eval_batches(plan.test_source, c, 0, 1))
     step = on_all_devices(plan.step_function)

@@ -35,7 +35,7 @@ def evaluate(config: Any, workdir: str | os.PathLike[str], task: Task) -> Result
     Halt: wrong input, no such checkpoint, one that does not fit the model, or an example that cannot be read
       where that is an error (status 2).
   """
-  workdir = pathlib.Path(workdir)
+  workdir = pathlib.Path(os.path.expanduser(workdir))
   setup.prepare_jax(config)
   with bad_input():
     source = task.open_source(config, 'test')

@@ -37,7 +37,7 @@ def train(config: Any, workdir: str | os.PathLike[str], task: Task) -> evaluatio
       saved), the loss or the state is not finite or could not be written, or the lock was lost (1; the last
       good checkpoint stays).
   """
-  workdir = pathlib.Path(workdir)
+  workdir = pathlib.Path(os.path.expanduser(workdir))
   setup.prepare_jax(config)  # before anything asks jax for its devices
   first = jax.process_index() == 0  # the one that writes and tells
   with bad_input():
