@@ -129,3 +129,14 @@ def slope(function, arguments, name, direction, cotangent, *, step=1e-4, one_sid
     return float(np.sum(cotangent * function(**moved)))
 
   return (value(step) - value(0.0)) / step if one_sided else (value(step) - value(-step)) / (2 * step)
+
+
+def temporal_shift(x, fold_div=8):
+  """(b, t, h, w, c): channels that move by one frame, later frames' first."""
+  b, t, _, _, c = x.shape
+  n, y = c // fold_div, np.zeros_like(x)
+  for i, frame, channel in itertools.product(range(b), range(t), range(c)):
+    source = frame + (1 if channel < n else -1 if channel < 2 * n else 0)
+    if 0 <= source < t:
+      y[i, frame, :, :, channel] = x[i, source, :, :, channel]
+  return y
