@@ -5,6 +5,7 @@ import ctypes
 import gc
 import os
 import pathlib
+import resource
 import tempfile
 
 import jax
@@ -14,9 +15,10 @@ from PIL import Image
 
 from ctx_flax.configs import fields
 
-# Compiling takes most of the suite's time. Without the last optimisations and, where XLA still has it, with
-# the older way to compile fusions it takes a third of it, and half of the memory.
-FAST_COMPILER = ['--xla_backend_optimization_level=0']
+# Compiling takes most of the suite's time. Without the last optimisations, in one piece (the other core has
+# tests of its own) and, where XLA still has it, with the older way to compile fusions, it takes a quarter of
+# it and half of the memory.
+FAST_COMPILER = ['--xla_backend_optimization_level=0', '--xla_cpu_parallel_codegen_split_count=1']
 if jax.__version_info__ < (0, 11):
   FAST_COMPILER.append('--xla_cpu_use_fusion_emitters=false')
 os.environ['XLA_FLAGS'] = ' '.join([*FAST_COMPILER, os.environ.get('XLA_FLAGS', '')]).strip()
@@ -45,16 +47,27 @@ def pytest_collection_modifyitems(items):
 gc.set_threshold(50_000, 20, 50)
 
 
+def is_full():
+  """Whether this process holds much memory, or many mappings: each program takes some of the 65,530 that a
+  process may have by default, and one that has none left crashes."""
+  try:
+    mappings = pathlib.Path('/proc/self/maps').read_bytes().count(b'\n')
+    resident = int(pathlib.Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()
+  except OSError:  # another system than Linux
+    return True
+  return mappings > 30_000 or resident > 1.5 * 2**30
+
+
 @pytest.fixture(autouse=True, scope='module')
 def forget_programs():
-  """Frees what a file has compiled: each program takes pieces of a process's limited number of mappings, and
-  a process that has none left crashes."""
+  """Frees what files have compiled, before it becomes too much; until then the next file may use it."""
   yield
-  jax.clear_caches()
-  gc.collect()
-  # The C library keeps what the compiler has freed, gigabytes over many files.
-  with contextlib.suppress(OSError, AttributeError):
-    ctypes.CDLL(None).malloc_trim(0)
+  if is_full():
+    jax.clear_caches()
+    gc.collect()
+    # The C library keeps what the compiler has freed, gigabytes over many files.
+    with contextlib.suppress(OSError, AttributeError):
+      ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope='module')

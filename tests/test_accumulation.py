@@ -102,6 +102,7 @@ def test_parts_of_a_network_add_up_to_the_whole(selection):
   assert_trees_close(measured_divided, measured, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_counts_and_gradients_see_the_same_stochastic_depth():
   """Against the loss of all parts written down at once, each part with its own key."""
   model, batch, config = (

@@ -54,7 +54,7 @@ def test_one_step_equals_two_steps(kind, name):
 
 
 @both
-@pytest.mark.parametrize('name', ['plain', 'strided'])
+@pytest.mark.parametrize('name', ['plain', pytest.param('strided', marks=pytest.mark.slow)])
 def test_one_step_equals_two_steps_in_bfloat16(kind, name):
   case = CASES[name]
   arguments, cotangent = draw(case, NAMES, depthwise=kind == 'depthwise')

@@ -178,7 +178,7 @@ def check_stages(data, stages, selection, tolerance, prefix=None):
       assert_near(context, data[name], tolerance, name)
 
 
-@pytest.mark.parametrize('selection', ['rerank', 'reduction'])
+@pytest.mark.parametrize('selection', ['rerank', pytest.param('reduction', marks=pytest.mark.slow)])
 @pytest.mark.parametrize('name', NETWORKS)
 def test_network(golden, name, selection):
   data, (family, _) = golden(name), NETWORKS[name]

@@ -52,6 +52,7 @@ class Normed(nn.Module):
     return scores, deciding(out, self.class_selection)
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_those_of_a_part_on_all_devices():
   """Two parts on two devices: statistics move twice, the counting pass moves none, a skipped step neither."""
   config = settings(accumulation=2, on_nan='skip')
