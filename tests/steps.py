@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from initial_values import initial_values
 
+from ctx_flax.models.network import Network
 from ctx_flax.tasks.classification import losses
 from ctx_flax.tasks.classification.objective import StageEvaluator, objective
 from ctx_flax.training import optimizer, parallel, state, step, terms
@@ -83,8 +84,15 @@ def random_batch(seed, size=16, shape=SHAPE):
 
 
 def create_state(model, tx, shape, ema):
-  """The state at step 0 of a network for images of `shape`."""
-  return state.create_state(jax.tree.map(jnp.asarray, initial_values(model, shape)), tx, ema)
+  """The state at step 0 of a network for images of `shape`.
+
+  Whole networks start as they do for users: from other values gradients are not as well conditioned.
+  """
+  if isinstance(model, Network):
+    variables = jax.jit(lambda key: model.init(key, jnp.zeros((1, *shape)), train=False))(jax.random.key(0))
+  else:
+    variables = jax.tree.map(jnp.asarray, initial_values(model, shape))
+  return state.create_state(variables, tx, ema)
 
 
 def make_train_step(model, tx, config, total_steps=0):
