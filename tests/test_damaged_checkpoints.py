@@ -122,6 +122,19 @@ def test_the_newest_that_is_whole_is_restored_and_damaged_ones_are_set_aside(cop
   assert {path.name for path in copy.iterdir()} == {'7', '8', '9', 'damaged-7', 'damaged-7-2'}
 
 
+def test_a_damaged_best_is_set_aside_though_the_run_goes_on_behind_it(copy):
+  with Checkpoints(copy, keep=3, metric='accuracy') as checkpoints:
+    checkpoints.save(9, large(9), 0.125)
+  damage(copy / '7')
+  told = []
+  with Checkpoints(copy, keep=3, keep_best=True, metric='accuracy') as checkpoints:
+    assert checkpoints.best() == (7, 0.5)
+    start, restored = damaged_checkpoints.restore_newest(checkpoints, large(0), told.append)
+    assert start == 9 and checkpoints.steps() == [3, 9] and checkpoints.best() == (3, 0.25)
+    assert_equal(restored, large(9))
+  assert len(told) == 1 and told[0].startswith('checkpoint 7 is damaged (')
+
+
 def test_if_none_can_be_restored_nothing_is_changed(copy):
   for step in ('3', '7'):
     damage(copy / step)

@@ -1,6 +1,7 @@
 """What to do about a checkpoint that is damaged: go on from the newest that is not, or name that one."""
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -19,8 +20,8 @@ def restore_newest(
 ) -> tuple[int, dict[str, Any] | None]:
   """Restores the newest checkpoint that is not damaged, to go on from there.
 
-  Damaged ones are set aside; nothing is deleted. Of several processes all must call this: a checkpoint that
-  one of them cannot restore is damaged.
+  Damaged ones are set aside, the best too, so that another one becomes it; nothing is deleted. Of several
+  processes all must call this: a checkpoint that one of them cannot restore is damaged.
 
   Args:
     checkpoints: those of a run whose folder this process, or the first one of the run, has locked.
@@ -38,18 +39,35 @@ def restore_newest(
   steps = checkpoints.numbered()
   distributed.check_same('newest checkpoint', max(steps, default=0))
   damaged: dict[int, str] = {}
-  start, restored = 0, None
-  for step in reversed(steps):
+
+  def read(step: int, action: Callable[[int], Result]) -> Result | None:
+    """What `action` reads of a checkpoint; None, and a reason in `damaged`, if a process cannot."""
+    result = None
     try:
-      if restored is None:
-        start, restored = step, checkpoints.restore(step, trees)
-      else:
-        checkpoints.value(step)  # orbax reads the values of all when it saves
+      result = action(step)
     except DamagedCheckpoint as error:
       damaged[step] = error.reason
     if distributed.total([step in damaged])[0]:
       damaged.setdefault(step, 'another process of the run cannot restore it')
-      start, restored = (0, None) if step == start else (start, restored)
+      return None
+    return result
+
+  start, restored, values = 0, None, {}
+  for step in reversed(steps):
+    if restored is None:
+      both = read(step, lambda step: (checkpoints.restore(step, trees), checkpoints.value(step)))
+      if both is not None:
+        start, (restored, values[step]) = step, both
+    else:
+      value = read(step, checkpoints.value)  # orbax reads those of all when it saves
+      if value is not None:
+        values[step] = value
+  # The best is wanted at the end of the run, when it is too late to keep another one.
+  for step in sorted(values, key=lambda step: (values[step], step), reverse=True):
+    if step == start or values[step] == -math.inf:
+      break
+    if read(step, lambda step: checkpoints.restore(step, trees)) is not None:
+      break
   if steps and restored is None:
     raise all_damaged(checkpoints, damaged)
   for step, reason in damaged.items():
