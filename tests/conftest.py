@@ -11,6 +11,7 @@ import tempfile
 import jax
 import numpy as np
 import pytest
+from image_batches import write_jpegs
 from PIL import Image
 
 from ctx_flax.configs import fields
@@ -127,3 +128,9 @@ def jpeg_folder(tmp_path_factory):
     damaged = root / split / 'class05' / '005.jpg'
     damaged.write_bytes(damaged.read_bytes()[:300])
   return root
+
+
+@pytest.fixture(scope='session')
+def small_jpegs(tmp_path_factory):
+  """A folder of 50 small JPEGs of two classes, none damaged."""
+  return write_jpegs(tmp_path_factory.mktemp('small_jpegs'))

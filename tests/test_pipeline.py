@@ -12,7 +12,6 @@ from image_batches import (
   opened,
   plain_config,
   train,
-  write_jpegs,
 )
 
 from ctx_flax.data import pipeline, transforms
@@ -24,14 +23,9 @@ def config():
   return plain_config()
 
 
-@pytest.fixture(scope='module')
-def jpegs(tmp_path_factory):
-  return write_jpegs(tmp_path_factory.mktemp('jpegs'))
-
-
 @pytest.fixture
-def full(jpegs):
-  return full_config(jpegs)
+def full(small_jpegs):
+  return full_config(small_jpegs)
 
 
 def test_every_epoch_has_every_image_once_in_an_order_of_its_own(config):

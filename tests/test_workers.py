@@ -18,7 +18,6 @@ from image_batches import (
   opened,
   plain_config,
   train,
-  write_jpegs,
 )
 
 from ctx_flax.data import pipeline
@@ -30,14 +29,9 @@ def config():
   return plain_config()
 
 
-@pytest.fixture(scope='module')
-def jpegs(tmp_path_factory):
-  return write_jpegs(tmp_path_factory.mktemp('jpegs'))
-
-
 @pytest.fixture
-def full(jpegs):
-  return full_config(jpegs)
+def full(small_jpegs):
+  return full_config(small_jpegs)
 
 
 def have_ended(workers):
@@ -99,7 +93,7 @@ def test_evaluation_in_worker_processes_sees_every_image_once_too(full):
   assert_same(evaluate(source, full), tests)
 
 
-def test_a_worker_ends_with_its_parent(jpegs):
+def test_a_worker_ends_with_its_parent(small_jpegs):
   """The pipe to a killed process stays open as long as a child has it."""
   program = f"""
 import os, signal
@@ -107,7 +101,7 @@ from ctx_flax.configs import default
 from ctx_flax.data import pipeline, sources
 if __name__ == '__main__':
   config = default.get_config()
-  config.data.update(name='image_folder', path={str(jpegs)!r}, workers=1, image_size=8)
+  config.data.update(name='image_folder', path={str(small_jpegs)!r}, workers=1, image_size=8)
   config.train.batch_size = 2
   batches = pipeline.train_batches(sources.open_source(config.data, 'train'), config)
   next(batches)
