@@ -155,6 +155,7 @@ def test_rows_that_cannot_be_divided_are_named():
     gradients(PixelNetwork(), mixed_batch(), accumulation=3)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_is_skipped_and_counted():
   """As if its batch had not been there, but for the number of the step."""
   config = settings(on_nan='skip')

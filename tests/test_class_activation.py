@@ -61,6 +61,7 @@ def test_last_stage_by_hand(plain, method):
   np.testing.assert_allclose(maps, expected, rtol=2e-3, atol=2e-3 * expected.max())
 
 
+@pytest.mark.slow
 def test_first_stage_by_differences(contextual):
   """Grad-CAM's weight of a channel is the derivative along the whole channel, over the number of positions.
   It passes through contexts and adaptive convolutions."""

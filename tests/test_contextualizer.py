@@ -79,6 +79,11 @@ def contextualizer(**keywords):
 FEATURES = [normal(stage, 4, 3, 3, 6 + stage) for stage in range(4)]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def initial(module):
+  return module.init(KEY, FEATURES)
+
+
 def stages(module, features):
   considered, out = jnp.ones((4, 12), bool), []
   for stage, x in enumerate(features, 1):
@@ -92,9 +97,11 @@ def stages(module, features):
 @pytest.mark.parametrize('selection', ['reduction', 'rerank'])
 def test_selection(selection):
   module = contextualizer(selection=selection)
-  variables = module.init(KEY, FEATURES)
+  variables = initial(module)
   variables = jax.tree.map(lambda p: p + 0.5 * normal(p.size, *p.shape), variables)
-  out = module.apply(variables, FEATURES, method=stages)
+  out = jax.jit(lambda variables, features: module.apply(variables, features, method=stages))(
+    variables, FEATURES
+  )
   nested = True
   for (scores, before), (_, after), count in zip(out, out[1:], (8, 5, 3), strict=False):
     for row, alive, kept in zip(np.asarray(scores), np.asarray(before), np.asarray(after), strict=True):
@@ -106,7 +113,7 @@ def test_selection(selection):
 
 def test_scores_are_scaled_cosines():
   module = contextualizer()
-  variables = module.init(KEY, FEATURES)
+  variables = initial(module)
   scores = module.apply(variables, FEATURES[0], 1, method='score')
   u = module.apply(variables, FEATURES[0].mean((1, 2)), method=lambda m, x: m.heads[0](x))
   u, e = np.asarray(u, np.float64), np.asarray(variables['params']['class_embedding'], np.float64)
@@ -116,7 +123,7 @@ def test_scores_are_scaled_cosines():
 
 def test_merger_is_the_mean_over_considered_classes():
   module = contextualizer()
-  variables = module.init(KEY, FEATURES)
+  variables = initial(module)
   params = jax.tree.map(lambda p: p + 0.3 * normal(p.size, *p.shape), variables['params'])
   considered = np.asarray(normal(7, 4, 12)) > 0
   context = module.apply({'params': params}, jnp.asarray(considered), 3, method='context')
@@ -135,7 +142,7 @@ def test_merger_is_the_mean_over_considered_classes():
 
 def test_zero_embeddings_have_finite_gradients():
   module = contextualizer()
-  params = module.init(KEY, FEATURES)['params']
+  params = initial(module)['params']
   params['class_embedding'] = params['class_embedding'].at[3].set(0)
   params['head1']['out'] = jax.tree.map(jnp.zeros_like, params['head1']['out'])
   loss = lambda p: jnp.sum(module.apply({'params': p}, FEATURES[0], 1, method='score') ** 2)
@@ -144,7 +151,7 @@ def test_zero_embeddings_have_finite_gradients():
 
 def test_no_gradient_passes_the_selection():
   module = contextualizer()
-  params = module.init(KEY, FEATURES)['params']
+  params = initial(module)['params']
 
   def context(params):
     def run(m, x):
@@ -173,7 +180,7 @@ def test_other_contextualizer_errors():
 
 def test_batch_norm_heads_for_resnet():
   module = contextualizer(norm=functools.partial(BatchNorm, axis_name=None), linear_init='uniform')
-  variables = module.init(KEY, FEATURES)
+  variables = initial(module)
   assert set(variables['batch_stats']) == {'head1', 'head2', 'head3', 'head4'}
   bound = 6**-0.5
   assert bound * 0.8 < np.abs(variables['params']['head1']['proj']['kernel']).max() <= bound

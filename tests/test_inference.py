@@ -64,9 +64,8 @@ def test_a_number_that_does_not_divide_the_batch_is_refused():
       apply_in_turn(model, variables, images, at_once)
 
 
-@pytest.mark.parametrize(
-  'name', ['ctx_convnext_mini', pytest.param('ctx_resnet_mini', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['ctx_convnext_mini', 'ctx_resnet_mini'])
 def test_tables_of_the_classes_replace_their_computation(name):
   model, variables, images = network(name)
   tables = model.class_tables(variables)

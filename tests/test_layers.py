@@ -130,7 +130,9 @@ def test_contextual_conv_in_bfloat16():
   np.testing.assert_allclose(y.astype(np.float32), exact, atol=0.02 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize('groups, offset_groups, strides', [(1, 1, 1), (2, 4, 2)])
+@pytest.mark.parametrize(
+  'groups, offset_groups, strides', [pytest.param(1, 1, 1, marks=pytest.mark.slow), (2, 4, 2)]
+)
 def test_deform_conv_layer(groups, offset_groups, strides):
   layer = DeformConv(6, 3, strides, groups=groups, offset_groups=offset_groups)
   x = normal(1, 2, 7, 9, 8)

@@ -19,6 +19,7 @@ TINY = (
 ENDLESS = '--config.train.steps=1000000'
 
 
+@pytest.mark.slow
 def test_stopped_by_a_signal_and_evaluated(tmp_path):
   workdir = f'--workdir={tmp_path / "run"}'
   stopped = start(*TINY, ENDLESS, workdir)

@@ -23,6 +23,7 @@ def old_run(tmp_path):
   return tmp_path / 'run'
 
 
+@pytest.mark.slow
 def test_it_resumes_to_what_that_version_computed(old_run, capsys):
   assert 'task' not in json.loads((old_run / 'config.json').read_text())
   results = run.train(saved.get_config(str(old_run)), old_run)

@@ -6,6 +6,7 @@ import runpy
 
 import jax
 import jax.numpy as jnp
+import pytest
 from networks import CONTEXTUAL_BLOCKS, PARAMETERS
 
 from ctx_flax.models import create_model
@@ -25,6 +26,7 @@ def test_the_two_commands_stand_at_the_top():
   assert TEXT.index(first[0]) < 200
 
 
+@pytest.mark.slow
 def test_programs_run():
   """As they stand; the second needs variables and images, which stay abstract."""
   layers, networks = re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL)

@@ -75,7 +75,8 @@ def test_values_of_the_authors_networks(golden, name):
   jax.tree.map(np.testing.assert_array_equal, loaded, variables_from_torch(state, family))
 
 
-@pytest.mark.parametrize('family', ['convnext', pytest.param('resnet', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('family', ['convnext', 'resnet'])
 def test_plain_weights_start_a_contextual_network_as_the_plain_one(family):
   plain, variables = small(f'{family}_mini')
   contextual, _ = small(f'ctx_{family}_mini', mask_gain=2.0)
