@@ -13,6 +13,7 @@ from ctx_flax.layers.contextual_conv import ContextualConv
 from ctx_flax.layers.linear import DepthwiseConv, he_fan_out, normal_002
 from ctx_flax.layers.normalization import BatchNorm, LayerNorm, normalise
 from ctx_flax.layers.pooling import zero_invalid
+from ctx_flax.ops.temporal_shift import temporal_shift
 
 
 class DropPath(nn.Module):
@@ -94,7 +95,8 @@ class Bottleneck(nn.Module):
   `project` is set (the first block of a stage).
 
   Attributes:
-    shift: applied to the input of the residual branch, for example a temporal shift over frames.
+    frames: t; above 1, x holds the frames of clips, (b * t, h, w, c) clip by clip, and the residual branch
+      reads them shifted in time.
   """
 
   width: int
@@ -104,7 +106,7 @@ class Bottleneck(nn.Module):
   branch_dim: int | None = None
   mask_gain: float = 1.0
   norm: Callable[..., Any] = BatchNorm
-  shift: Callable[[jax.Array], jax.Array] = lambda x: x
+  frames: int = 1
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
@@ -135,7 +137,10 @@ class Bottleneck(nn.Module):
     def norm(x: jax.Array, name: str, **keywords: Any) -> jax.Array:
       return normalise(self.norm(**dtypes, **keywords, name=name), x, train=train)
 
-    y = nn.relu(norm(conv(self.width, 1, 1, 'conv1')(self.shift(x)), 'bn1'))
+    y = x
+    if self.frames > 1:
+      y = temporal_shift(x.reshape(-1, self.frames, *x.shape[1:])).reshape(x.shape)
+    y = nn.relu(norm(conv(self.width, 1, 1, 'conv1')(y), 'bn1'))
     y, adaptation = zero_invalid(y, valid), None
     if self.contextual:
       context = _required(context)

@@ -1,5 +1,6 @@
 """Inference of whole networks."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ def apply_in_turn(
   Args:
     model: a network of ctx_flax.models.
     variables: its variables.
-    images: (b, h, w, 3).
+    images: (b, h, w, 3), or clips (b, t, h, w, 3).
     at_once: a divisor of b; None: by size on a CPU, all elsewhere.
 
   Returns:
@@ -33,9 +34,9 @@ def apply_in_turn(
   Raises:
     ValueError: at_once does not divide b.
   """
-  b, h, w, _ = images.shape
+  b, *example, _ = images.shape
   if at_once is None:
-    at_once = largest_divisor(b, CACHE_PIXELS // (h * w)) if jax.default_backend() == 'cpu' else b
+    at_once = largest_divisor(b, CACHE_PIXELS // math.prod(example)) if jax.default_backend() == 'cpu' else b
   elif at_once < 1 or b % at_once:
     raise ValueError(f'at_once is {at_once}: it must divide the {b} images')
   if at_once >= b:

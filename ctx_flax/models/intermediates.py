@@ -12,26 +12,31 @@ class Intermediates(dict[str, Any]):
 
   `add` maps names to arrays that are added as the intermediates are recorded; the gradient with respect
   to a zero that was added is the gradient with respect to the intermediate (Grad-CAM without hooks).
+
+  In a network of clips what is of frames comes as (b * t, ...), clip by clip, and is stored as (b, t, ...).
   """
 
-  def __init__(self, add: Mapping[str, jax.Array] | None = None) -> None:
+  def __init__(self, add: Mapping[str, jax.Array] | None = None, frames: int = 1) -> None:
     super().__init__()
     self._add = dict(add or {})
+    self._frames = frames
 
-  def record(self, name: str, value: jax.Array) -> jax.Array:
-    """Stores value, plus what the caller adds to it, under name and returns it."""
+  def record(self, name: str, value: jax.Array, *, of_frames: bool = False) -> jax.Array:
+    """Stores value, plus what the caller adds to it, under name and returns it in the shape it came in."""
+    shape = value.shape
+    value = self._stored(value) if of_frames else value
     if name in self._add:
       extra = self._add.pop(name)
       if jnp.shape(extra) != value.shape:
         raise ValueError(f'add[{name!r}] has shape {jnp.shape(extra)}; expected {value.shape}')
       value = value + extra
     self[name] = value
-    return value
+    return value.reshape(shape)
 
   def record_adaptation(self, block: str, adaptation: Mapping[str, jax.Array] | None) -> None:
     """Stores how a contextual block adapted under offsets, mask and kernel_delta, keyed 'stage.block'."""
     for name, value in (adaptation or {}).items():
-      self.setdefault(name, {})[block] = value
+      self.setdefault(name, {})[block] = self._stored(value)
 
   def finish(self) -> dict[str, Any]:
     """Returns a plain dict; ValueError if `add` names something that the network does not compute."""
@@ -39,6 +44,9 @@ class Intermediates(dict[str, Any]):
       known = [name for name, value in self.items() if not isinstance(value, dict)]
       raise ValueError(f'add names {sorted(self._add)}, which the model does not compute; it has {known}')
     return dict(self)
+
+  def _stored(self, value: jax.Array) -> jax.Array:
+    return value if self._frames == 1 else value.reshape(-1, self._frames, *value.shape[1:])
 
 
 def stages_of(out: Mapping[str, Any]) -> tuple[int, ...]:

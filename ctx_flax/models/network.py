@@ -1,6 +1,5 @@
 """What all families of networks share, and what a family says of itself."""
 
-import dataclasses
 import functools
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
@@ -9,16 +8,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.layers.contextualizer import (
-  SELECTIONS,
-  Contextualizer,
-  check_class_counts,
-  default_class_counts,
-)
+from ctx_flax.layers.contextualizer import SELECTIONS, Contextualizer, default_class_counts
+from ctx_flax.models.attributes import check_attributes
 from ctx_flax.models.class_funnel import ClassFunnel
 from ctx_flax.models.intermediates import stages_of
-from ctx_flax.models.limits import ABOVE_0, Limit, at_least, is_number
-from ctx_flax.nearest import nearest
+from ctx_flax.models.limits import ABOVE_0, Limit, at_least
 
 __all__ = ['Network', 'stages_of']
 
@@ -44,6 +38,7 @@ class Network(nn.Module):
     logit_scale_init: initial exp(tau).
     axis_name: pmapped axis over which BatchNorm averages its statistics; None: per device.
     remat: computes blocks again in the backward pass instead of keeping their activations.
+    segments: t, the frames of a clip; 1 is for images. Families that `take_clips` alone have more.
     dtype, param_dtype: of the computation, None for that of images and parameters, and of the parameters.
   """
 
@@ -60,6 +55,7 @@ class Network(nn.Module):
   logit_scale_init: float = 1 / 0.07
   axis_name: Hashable | None = None
   remat: bool = False
+  segments: int = 1
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
@@ -71,6 +67,8 @@ class Network(nn.Module):
   contextual_conv: ClassVar[str]
   # The parameters of the plain class head, in order; its last module has one output per class.
   class_head: ClassVar[tuple[str, ...]]
+  # Whether segments may be more than 1.
+  take_clips: ClassVar[bool] = False
   # Attributes that have no meaning in a plain network.
   contextual_options: ClassVar[tuple[str, ...]] = (
     'embed_dim',
@@ -89,7 +87,10 @@ class Network(nn.Module):
     'branch_dim': at_least(0),
     'mask_gain': ABOVE_0,
     'logit_scale_init': ABOVE_0,
+    'segments': at_least(1),
   }
+  # The names that attributes may be.
+  choices: ClassVar[Mapping[str, tuple[str, ...]]] = {'class_selection': SELECTIONS}
 
   @property
   def strides(self) -> tuple[int, ...]:
@@ -127,12 +128,12 @@ class Network(nn.Module):
     valid_hw: jax.Array | None = None,
     class_counts: jax.Array | None = None,
   ) -> tuple[jax.Array | None, dict[str, Any]]:
-    """Classifies images.
+    """Classifies images, or clips where segments is above 1.
 
     Args:
-      images: (b, h, w, 3), normalised, sides at least `smallest_side`.
-      train: enables stochastic depth (RNG stream 'drop_path'); BatchNorm uses and updates batch statistics
-        (apply with mutable=['batch_stats']).
+      images: (b, h, w, 3), or (b, t, h, w, 3) with t = segments; normalised, sides at least `smallest_side`.
+      train: enables stochastic depth (RNG stream 'drop_path') and dropout ('dropout'); BatchNorm uses and
+        updates batch statistics (apply with mutable=['batch_stats']).
       train_norm: overrides train for BatchNorm; False freezes its statistics.
       add: arrays added to named intermediates, see Intermediates.
       features_only: stops before the last stage's head; logits are None.
@@ -146,7 +147,8 @@ class Network(nn.Module):
       logits: (b, n) float32 in natural class order, -inf for excluded classes.
       out: the named intermediates: 'stage1'..'stage4', 'pre_logits' (pooled stage 4); 'scores4', 'logits4',
         'considered4' and 'alive4' (see ClassFunnel) and, if contextual, the same four of stages 1-3,
-        'context2'..'context4', and 'offsets', 'mask', 'kernel_delta' as dicts keyed 'stage.block'.
+        'context2'..'context4', and 'offsets', 'mask', 'kernel_delta' as dicts keyed 'stage.block'. Of clips,
+        'stage1'..'stage4', 'pre_logits' and these three are (b, t, ...).
 
     Raises:
       ValueError: images of a wrong shape or too small.
@@ -206,38 +208,31 @@ class Network(nn.Module):
 
   @nn.nowrap
   def check_images(self, images: jax.Array) -> None:
-    """ValueError unless images are (b, h, w, c) with sides of at least `smallest_side` pixels."""
-    if jnp.ndim(images) != 4:
-      raise ValueError(f'images have shape {jnp.shape(images)}; expected (b, h, w, c)')
-    smallest = self.smallest_side
-    if min(images.shape[1:3]) < smallest:
+    """ValueError unless images are (b, h, w, c) with sides of `smallest_side` pixels or more, or clips."""
+    clips = self.segments > 1
+    if jnp.ndim(images) != (5 if clips else 4):
+      expected = f'clips (b, t, h, w, c), as segments is {self.segments}' if clips else '(b, h, w, c)'
+      raise ValueError(f'images have shape {jnp.shape(images)}; expected {expected}')
+    *_, h, w, _ = images.shape
+    if clips and images.shape[1] != self.segments:
       raise ValueError(
-        f'images have {images.shape[1]} x {images.shape[2]} pixels; this network needs at least '
-        f'{smallest} x {smallest}, so that its last stage has a pixel left'
+        f'clips have {images.shape[1]} frames; this network takes {self.segments} (its segments)'
       )
+    smallest = self.smallest_side
+    if min(h, w) < smallest:
+      raise ValueError(
+        f'images have {h} x {w} pixels; this network needs at least {smallest} x {smallest}, so that its '
+        'last stage has a pixel left'
+      )
+
+  @nn.nowrap
+  def example_shape(self, side: int = 0) -> tuple[int, ...]:
+    """Returns (h, w, 3), or (t, h, w, 3) in a network of clips, with sides of `side` or `smallest_side`."""
+    side = side or self.smallest_side
+    image = (side, side, 3)
+    return image if self.segments == 1 else (self.segments, *image)
 
   @nn.nowrap
   def check_attributes(self) -> None:
     """ValueError, one line that names it, for an attribute that has no meaning."""
-    stages = len(type(self).dims)
-    for key in ('depths', 'dims'):
-      values = getattr(self, key)
-      if len(values) != stages or not all(at_least(1).allows(value) for value in values):
-        raise ValueError(f'{key}={values}: expected {stages} positive integers')
-    for key, limit in self.limits.items():
-      limit.check(key, getattr(self, key))
-    for field in dataclasses.fields(self):
-      if field.type is bool and not isinstance(getattr(self, field.name), bool):
-        raise ValueError(f'{field.name}={getattr(self, field.name)!r}: expected True or False')
-    if self.class_selection not in SELECTIONS:
-      raise ValueError(
-        f'class_selection={self.class_selection!r}: expected one of {SELECTIONS}'
-        f'{nearest(self.class_selection, SELECTIONS)}'
-      )
-    if self.class_counts:
-      if len(self.class_counts) != stages - 1 or not all(
-        is_number(count, int) for count in self.class_counts
-      ):
-        counts = ', '.join(f'N_{stage}' for stage in range(2, stages + 1))
-        raise ValueError(f'class_counts={self.class_counts}: expected {counts}, or () to derive them')
-      check_class_counts(self.class_counts, self.num_classes)
+    check_attributes(self)

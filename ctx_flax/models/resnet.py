@@ -1,21 +1,25 @@
-"""ResNet with bottleneck blocks and its contextual form.
+"""ResNet with bottleneck blocks and its contextual form, of images and of clips.
 
 Plain: https://arxiv.org/abs/1512.03385, the stride on the 3x3. Contextual: the paper, section 3 and
-supplementary Table 1.
+supplementary Table 1. Clips: TSM, https://arxiv.org/abs/1811.08383, whose shift stands in front of the first
+convolution of every residual branch; which classes a contextual network considers on a clip is ours.
 """
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from ctx_flax.layers.blocks import Bottleneck, rematerialised
 from ctx_flax.layers.linear import Linear, he_fan_out
 from ctx_flax.layers.normalization import BatchNorm
 from ctx_flax.layers.pooling import global_average_pool, valid_pixels, zero_invalid
+from ctx_flax.models.class_funnel import ClassFunnel
 from ctx_flax.models.layer_ids import layer_id, num_layers
+from ctx_flax.models.limits import FRACTION, Limit
 from ctx_flax.models.network import Network
 
 
@@ -23,16 +27,26 @@ class ResNet(Network):
   """ResNet, plain or contextual.
 
   Attributes, beside those of Network (a stage has 4 * its width of `dims` as channels):
-    shift: applied to the input of every residual branch (see Bottleneck).
+    temporal_shift: whether the frames of a clip exchange channels; on images there is nothing to exchange.
+    context: which scores decide on a clip. 'clip': the mean of its frames' at every stage, so that a clip has
+      one set of considered classes and one context; 'frame': each frame's own, and the prediction is the
+      mean of the frames' probabilities. (A plain network averages scores, as TSM does.)
+    dropout: share of the pooled features that training drops in front of the last head; 0 is off.
   """
 
   depths: tuple[int, ...] = (3, 4, 6, 3)
   dims: tuple[int, ...] = (64, 128, 256, 512)
-  shift: Callable[[jax.Array], jax.Array] = lambda x: x
+  temporal_shift: bool = True
+  context: str = 'clip'
+  dropout: float = 0.0
 
   default_contextual_every = 2
   contextual_conv = 'conv2'
   class_head = 'fc/kernel', 'fc/bias'
+  take_clips = True
+  contextual_options = (*Network.contextual_options, 'context')
+  limits: ClassVar[Mapping[str, Limit]] = {**Network.limits, 'dropout': FRACTION}
+  choices: ClassVar[Mapping[str, tuple[str, ...]]] = {**Network.choices, 'context': ('clip', 'frame')}
 
   @property
   def strides(self) -> tuple[int, ...]:
@@ -78,8 +92,12 @@ class ResNet(Network):
   ) -> tuple[jax.Array | None, dict[str, Any]]:
     """See Network."""
     self.check_images(images)
-    train = train if train_norm is None else train_norm  # of the norms; nothing else differs in training
+    dropout = nn.Dropout(self.dropout, deterministic=not train)
+    train = train if train_norm is None else train_norm  # of the norms
     funnel = self.class_funnel(images.shape[0], class_counts=class_counts, add=add)
+    if self.segments > 1:
+      images = images.reshape(-1, *images.shape[2:])
+      valid_hw = None if valid_hw is None else jnp.repeat(valid_hw, self.segments, 0)
     x, valid_hw = self._stem(images, valid_hw, train)
     valid = None
     for stage, depth in enumerate(self.depths, 1):
@@ -92,17 +110,35 @@ class ResNet(Network):
           valid_hw = _halve(valid_hw)
       if valid_hw is not None:
         valid = valid_pixels(valid_hw, *x.shape[1:3])
-      x = funnel.out.record(f'stage{stage}', x)
+      x = funnel.out.record(f'stage{stage}', x, of_frames=True)
       if stage < len(self.dims):
         funnel.narrow(x, stage, valid, train=train)
     if features_only:
       return None, funnel.out.finish()
-    pooled = funnel.out.record('pre_logits', global_average_pool(x, valid))
+    pooled = dropout(funnel.out.record('pre_logits', global_average_pool(x, valid), of_frames=True))
     logits = funnel.narrow(pooled, stage, train=train)
     if logits is None:
       fc = Linear(self.num_classes, 'uniform', dtype=self.dtype, param_dtype=self.param_dtype, name='fc')
       logits = funnel.classify(fc(pooled), stage)
     return logits, funnel.out.finish()
+
+  @nn.nowrap
+  def class_funnel(
+    self,
+    batch_size: int,
+    *,
+    class_counts: jax.Array | None = None,
+    add: Mapping[str, jax.Array] | None = None,
+  ) -> ClassFunnel:
+    contextualizer = self.make_contextualizer() if self.contextual else None
+    return ClassFunnel(
+      contextualizer,
+      batch_size,
+      class_counts=class_counts,
+      add=add,
+      frames=self.segments,
+      per_frame=self.contextual and self.segments > 1 and self.context == 'frame',
+    )
 
   @nn.nowrap
   def _norm(self) -> Callable[..., BatchNorm]:
@@ -144,7 +180,7 @@ class ResNet(Network):
       branch_dim=self.branch_dim or None,
       mask_gain=self.mask_gain,
       norm=self._norm(),
-      shift=self.shift,
+      frames=self.segments if self.temporal_shift else 1,
       dtype=self.dtype,
       param_dtype=self.param_dtype,
       name=f'stage{stage}_block{i}',

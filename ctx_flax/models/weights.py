@@ -151,5 +151,4 @@ def _check_patterns(
 
 @functools.partial(jax.jit, static_argnames='model')
 def _initial(model: Network, key: jax.Array) -> Any:
-  side = model.smallest_side
-  return model.init(key, jnp.zeros((1, side, side, 3)), train=False)
+  return model.init(key, jnp.zeros((1, *model.example_shape())), train=False)

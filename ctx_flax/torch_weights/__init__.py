@@ -1,4 +1,5 @@
-"""PyTorch weights in and out: the authors' contextual networks, and facebook's, timm's and torchvision's."""
+"""PyTorch weights in and out: the authors' contextual networks; plain ones of facebook, timm and torchvision,
+and of clips those of TSM and mmaction2."""
 
 import os
 import re
@@ -117,7 +118,8 @@ def to_torch(variables: Mapping[str, Any], model: Network, source: str) -> dict[
   Args:
     variables: of the network.
     model: the network.
-    source: whose names it shall have: 'authors' (contextual networks), 'facebook', 'timm' or 'torchvision'.
+    source: whose names it shall have: 'authors' (contextual networks), 'facebook', 'timm' or 'torchvision';
+        of plain networks of clips 'tsm' or 'mmaction2'.
 
   Returns:
     {name: numpy array}, what load_torch_weights takes to give exactly these variables; with the counters of
@@ -136,6 +138,7 @@ def to_torch(variables: Mapping[str, Any], model: Network, source: str) -> dict[
     if theirs is None:
       unnamed.append(name)
       continue
+    theirs = table.prefix + theirs
     found[theirs] = np.asarray(names.to_torch_layout(path, np.asarray(value), table))
     if path[-1] == 'var':
       found[re.sub(r'\.running_var$', names.COUNTER, theirs)] = np.zeros((), np.int64)

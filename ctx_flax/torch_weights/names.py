@@ -30,11 +30,12 @@ class Source:
   """How a code base names the parameters of a family.
 
   Attributes:
-    name: 'authors', 'facebook', 'timm' or 'torchvision'.
+    name: 'authors', 'facebook', 'timm' or 'torchvision'; of clips 'tsm' or 'mmaction2'.
     family: name of its class, 'ConvNeXt' or 'ResNet'.
     marker: regex that a name in every one of its files matches.
     modules: ((regex of a module's path here, name there), ...).
     leaves: where the last part of a name differs from LEAVES.
+    prefix: of all names in the files of a code base that trains in parallel; read with or without it.
   """
 
   name: str
@@ -42,6 +43,7 @@ class Source:
   marker: str
   modules: tuple[tuple[str, str], ...]
   leaves: dict[str, str] = dataclasses.field(default_factory=dict)
+  prefix: str = ''
 
   def __str__(self) -> str:
     return (
@@ -74,6 +76,10 @@ def _contextual(conv: str, name: str) -> tuple[tuple[str, str], ...]:
   )
 
 
+def _prefixed(prefix: str, modules: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+  return tuple((pattern, f'{prefix}.{name}') for pattern, name in modules)
+
+
 CONTEXTUALIZER = (
   ('contextualizer', 'cls'),
   (r'contextualizer/head(?P<s>\d)/proj', 'cls.visual_proj_heads.{before}.nonlinear.0'),
@@ -100,6 +106,18 @@ RESNET_TRUNK = (
   *((f'{BLOCK}/{part}', f'layer{{s}}.{{i}}.{part}') for part in ('conv1', 'bn1', 'bn2', 'conv3', 'bn3')),
   (f'{BLOCK}/downsample_conv', 'layer{s}.{i}.downsample.0'),
   (f'{BLOCK}/downsample_bn', 'layer{s}.{i}.downsample.1'),
+)
+# TSM wraps a convolution in a module that shifts in front of it, here the first one of a block.
+SHIFTED = (f'{BLOCK}/conv1', 'layer{s}.{i}.conv1.net')
+TSM_RESNET = (SHIFTED, *RESNET_TRUNK, (f'{BLOCK}/conv2', 'layer{s}.{i}.conv2'))
+MMACTION2_RESNET = (
+  ('conv1', 'conv1.conv'),
+  ('bn1', 'conv1.bn'),
+  (f'{BLOCK}/conv1', 'layer{s}.{i}.conv1.conv.net'),
+  *((f'{BLOCK}/conv{n}', f'layer{{s}}.{{i}}.conv{n}.conv') for n in (2, 3)),
+  *((f'{BLOCK}/bn{n}', f'layer{{s}}.{{i}}.conv{n}.bn') for n in (1, 2, 3)),
+  (f'{BLOCK}/downsample_conv', 'layer{s}.{i}.downsample.conv'),
+  (f'{BLOCK}/downsample_bn', 'layer{s}.{i}.downsample.bn'),
 )
 RESNET = (*RESNET_TRUNK, (f'{BLOCK}/conv2', 'layer{s}.{i}.conv2'), ('fc', 'fc'))
 
@@ -159,6 +177,19 @@ SOURCES: tuple[Source, ...] = (
       ('head', 'classifier.2'),
     ),
     leaves={'gamma': 'layer_scale'},
+  ),
+  Source(
+    'tsm',
+    'ResNet',
+    r'base_model\..*',
+    (*_prefixed('base_model', TSM_RESNET), ('fc', 'new_fc')),
+    prefix='module.',
+  ),
+  Source(
+    'mmaction2',
+    'ResNet',
+    r'backbone\.layer1\.0\.conv1\.conv\..*',
+    (*_prefixed('backbone', MMACTION2_RESNET), ('fc', 'cls_head.fc_cls')),
   ),
   Source('torchvision', 'ResNet', r'layer1\..*', RESNET),
   Source('timm', 'ResNet', r'layer1\..*', RESNET),  # the same names

@@ -39,14 +39,14 @@ def model_keywords(config: Any, num_classes: int) -> dict[str, Any]:
 
 
 def initial_variables(config: Any, model: Any, key: jax.Array) -> Any:
-  """Initial {'params', 'batch_stats'?}, made with one image of data.image_size pixels a side."""
+  """Initial {'params', 'batch_stats'?}, made with one image, or clip, of data.image_size pixels a side."""
   return _initial_variables(model, config.data.image_size, key)
 
 
 # Plans, restored weights and first states ask for those of one network: it is traced once in a process.
 @functools.partial(jax.jit, static_argnames=('model', 'side'))
 def _initial_variables(model: Any, side: int, key: jax.Array) -> Any:
-  return model.init(key, jnp.zeros((1, side, side, 3)), train=False)
+  return model.init(key, jnp.zeros((1, *model.example_shape(side))), train=False)
 
 
 def check_classes(train_source: Any, test_source: Any) -> None:
