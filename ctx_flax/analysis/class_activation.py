@@ -86,10 +86,10 @@ def check(stage, method, stages):
 
 def last_stage_with_a_map(run, side):
   """The last stage whose map of images of `side` pixels has LEAST positions a side; 1 where none has."""
-  images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+  images = jax.ShapeDtypeStruct((1, *run.model.example_shape(side)), jnp.float32)
   _, out = jax.eval_shape(run.apply, run.variables, images)
   maps = {int(name.removeprefix('stage')): value for name, value in out.items() if name.startswith('stage')}
-  stages = [stage for stage, value in maps.items() if min(value.shape[1:3]) >= LEAST]
+  stages = [stage for stage, value in maps.items() if min(value.shape[-3:-1]) >= LEAST]
   return max(stages, default=1)
 
 

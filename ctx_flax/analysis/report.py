@@ -189,7 +189,7 @@ def funnels(run):
 def network(run):
   """Parameters and multiply-accumulates, block by block."""
   side = run.config.data.image_size
-  layers = summarise(run.model, (side, side, 3), depth=1)
+  layers = summarise(run.model, run.model.example_shape(side), depth=1)
   rows = [
     [x.path, x.kind, ' x '.join(map(str, x.shape)), x.parameters, round(x.macs / 1e6, 3)] for x in layers
   ]

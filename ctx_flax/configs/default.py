@@ -60,6 +60,10 @@ def _add_model(config):
   model.layer_scale_init = 1e-6  # initial gamma of a ConvNeXt block; 0 = no layer scale
   model.stem_stride = 4  # side of ConvNeXt's first patches; the image needs 8 times that
   model.logit_scale_init = 1 / 0.07  # initial exp(tau), the factor on the cosines
+  model.segments = 1  # frames of a clip, in networks of clips (ResNet); 1 = images
+  model.temporal_shift = True  # frames of a clip exchange channels; nothing to exchange with one segment
+  model.context = 'clip'  # what classes a clip considers: one set for all its frames, or each 'frame' its own
+  model.dropout = 0.0  # share of the pooled features that is dropped in front of the last head (ResNet)
   model.remat = False  # recompute blocks in the backward pass: less memory, more time
   model.dtype = 'float32'  # of the computation; positions, scores and losses stay float32
   model.param_dtype = 'float32'  # of the parameters

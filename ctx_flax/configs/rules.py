@@ -18,6 +18,7 @@ from ctx_flax.configs.kinds import Choice, Flag, Number, Regex, Rule, Text, Tupl
 CLASSES = 1_000_000
 CHANNELS = 65_536
 BLOCKS = 1000  # of a stage
+SEGMENTS = 1024  # frames of a clip
 BATCH = 1_048_576
 SIDE = 8192
 PROCESSES = 1024  # or threads, or batches, of which each holds a batch in memory
@@ -46,6 +47,10 @@ RULES: dict[str, Rule] = {
   'model.layer_scale_init': Number(0),
   'model.stem_stride': Whole(1, SIDE),
   'model.logit_scale_init': Number(0, above=True),
+  'model.segments': Whole(1, SEGMENTS),
+  'model.temporal_shift': Flag(),
+  'model.context': Text(),
+  'model.dropout': FRACTION_BELOW_1,
   'model.remat': Flag(),
   'model.dtype': Choice(DTYPES),
   'model.param_dtype': Choice(DTYPES),

@@ -103,14 +103,14 @@ def serialize(model, variables, side):
 
   (b,) = jax.export.symbolic_shape('b')
   shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flatten(variables).items()}
-  images = jax.ShapeDtypeStruct((b, side, side, 3), jnp.float32)
+  images = jax.ShapeDtypeStruct((b, *model.example_shape(side)), jnp.float32)
   return jax.export.export(jax.jit(network), platforms=PLATFORMS)(shapes, images).serialize()
 
 
 def readme(folder, model, about):
   """The text of the folder's README.md."""
   side = about['image_size']
-  layers = summarise(model, (side, side, 3))
+  layers = summarise(model, model.example_shape(side))
   code, arrays = (
     (folder / name).stat().st_size / 1e6 for name in ('network.stablehlo', 'weights.safetensors')
   )

@@ -25,7 +25,8 @@ PART = 16  # batches in a file: what is lost when the extraction is killed
 def extract(model, variables, source, config, cache, label):
   """The features of a source's images, from the cache where they are there.
 
-  They are GAP(X_4), the mean over the pixels of the last stage, in inference mode, of the centre crop.
+  They are GAP(X_4), the mean over the pixels of the last stage (and over the frames of a clip), in inference
+  mode, of the centre crop.
 
   Args:
     model: a network of ctx_flax.models.
@@ -108,7 +109,10 @@ def key(model, variables, source, config):
 def _extract_parts(model, variables, source, config, parts, done, batches, label):
   def features_of(variables, batch):
     _, out = apply_in_turn(model, variables, batch['image'])
-    return {'features': out['pre_logits'].astype(np.float32), 'labels': batch['label']}
+    pooled = out['pre_logits']
+    if pooled.ndim == 3:  # of the frames of clips
+      pooled = pooled.mean(1)
+    return {'features': pooled.astype(np.float32), 'labels': batch['label']}
 
   rows = rows_of(
     features_of,

@@ -1,6 +1,7 @@
 """What a network is made of: output shapes, parameters and multiply-accumulates, layer by layer.
 
-Everything is derived from shapes; nothing is computed. Multiply-accumulates (MACs) are those of one image:
+Everything is derived from shapes; nothing is computed. Multiply-accumulates (MACs) are those of one image, or
+of all frames of one clip:
 convolutions, matrix products and the weighted sums of samples. Not counted: bilinear interpolation, norms and
 activations. As in the paper's tables a contextual convolution counts as the plain one of its size plus its
 two branches, a branch as if it read the context at every pixel, and a merger by the rows of the considered
@@ -27,9 +28,9 @@ class Layer:
   Attributes:
     path: names from the outside in, 'stage2_block0/dwconv'.
     kind: the module's class.
-    shape: of its output for one image, without the batch; () where it is not one array.
+    shape: of its output for one image or frame, without the batch; () where it is not one array.
     parameters: how many are its own.
-    macs: of one image.
+    macs: of one image or clip.
   """
 
   path: str
@@ -44,7 +45,7 @@ def summarise(model: Network, image_shape: Sequence[int], depth: int = 0) -> lis
 
   Args:
     model: a network of ctx_flax.models.
-    image_shape: (h, w, c).
+    image_shape: (h, w, c), or (t, h, w, c) of a network of clips.
     depth: how many names of a path to keep: 1 puts the layers of each block together; 0 keeps all apart.
 
   Returns:
@@ -59,11 +60,14 @@ def summarise(model: Network, image_shape: Sequence[int], depth: int = 0) -> lis
     path = '/'.join(module.path)
     if context.method_name == 'score':  # of the contextualizing layers, once per stage
       _, _, macs = seen.get(path, ('', (), 0))
-      seen[path] = type(module).__name__, (), macs + module.num_classes * module.embed_dim
+      seen[path] = type(module).__name__, (), macs + len(y) * module.num_classes * module.embed_dim
     elif context.method_name == '__call__' and path not in seen:
       first = y[0] if isinstance(y, tuple) else y
-      shape = first.shape[1:] if hasattr(first, 'shape') else ()
-      seen[path] = type(module).__name__, shape, _macs(module, shape)
+      rows, *shape = first.shape if hasattr(first, 'shape') else (1,)
+      seen[path] = type(module).__name__, tuple(shape), _macs(module, rows, shape)
+      if isinstance(module, ClassMerger):  # the table is one, but every context merges its own classes
+        kind, shape, macs = seen[f'{path}/inner']
+        seen[f'{path}/inner'] = kind, shape, rows * macs
     return y
 
   def run(images: jax.Array) -> Any:
@@ -89,11 +93,11 @@ def summarise(model: Network, image_shape: Sequence[int], depth: int = 0) -> lis
   return list(layers.values())
 
 
-def _macs(module: nn.Module, shape: tuple[int, ...]) -> int:
+def _macs(module: nn.Module, rows: int, shape: Sequence[int]) -> int:
   """Every value of a kernel is used once at every position of the output."""
   if not module.has_variable('params', 'kernel'):
     return 0
-  positions = math.prod(shape[:-1])
+  positions = rows * math.prod(shape[:-1])
   if isinstance(module.parent, ClassMerger) and module.name == 'inner':
     # It runs on the table of all classes; those that are considered count.
     positions = _class_counts(module.parent)

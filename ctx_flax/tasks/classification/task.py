@@ -100,7 +100,7 @@ class Classification(Task):
 
   def layers(self, config: Any, model: Any) -> list[Any]:
     side = config.data.image_size
-    return summarise(model, (side, side, 3), depth=1)
+    return summarise(model, model.example_shape(side), depth=1)
 
   def milestones(
     self, config: Any, model: Any, last_step: int
