@@ -139,13 +139,13 @@ def check_memory(config: Any, processes: int = 1) -> None:
   """Raises ValueError if this process's part of one batch of images is larger than the machine's memory.
 
   Args:
-    config: uses train.batch_size, eval.batch_size and data.image_size.
+    config: uses train.batch_size, eval.batch_size, data.image_size and, for clips, model.segments.
     processes: among which a batch is divided.
   """
   size = config.data.image_size
   memory = machine_memory()
   for field, rows in (('train', config.train.batch_size), ('eval', config.eval.batch_size)):
-    needed = rows * size * size * 3 * 4 // processes
+    needed = rows * config.model.segments * size * size * 3 * 4 // processes
     if memory and needed > memory:
       raise ValueError(
         f'{field}.batch_size is {rows} and data.image_size {size}: a batch takes {needed / 2**30:,.0f} GiB '

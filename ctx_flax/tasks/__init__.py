@@ -7,7 +7,10 @@ from ctx_flax.nearest import nearest
 from ctx_flax.training.task import Task
 
 # config.task -> where the Task lies.
-TASKS = {'classification': 'ctx_flax.tasks.classification.task:TASK'}
+TASKS = {
+  'classification': 'ctx_flax.tasks.classification.task:TASK',
+  'video': 'ctx_flax.tasks.video.task:TASK',
+}
 
 
 def check_served(config: Any, what: str, served: tuple[str, ...] = ('classification',)) -> None:

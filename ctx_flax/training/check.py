@@ -158,7 +158,11 @@ def _bytes(tree: Any) -> int:
 
 def _print(summary: Mapping[str, Any], plan: Plan) -> None:
   config = plan.config
-  tables = [_memory_table(summary, config), _schedule_table(summary), _batch_table(summary)]
+  tables = [
+    _memory_table(summary, config, plan.task.examples),
+    _schedule_table(summary),
+    _batch_table(summary),
+  ]
   if summary['layers']:
     tables.insert(0, _layer_table(summary, config))
   for table in tables:
@@ -182,10 +186,10 @@ def _layer_table(summary: Mapping[str, Any], config: Any) -> rich.table.Table:
   return blocks
 
 
-def _memory_table(summary: Mapping[str, Any], config: Any) -> rich.table.Table:
+def _memory_table(summary: Mapping[str, Any], config: Any, examples: str) -> rich.table.Table:
   devices, parts = jax.device_count(), config.train.accumulation
   rows = config.train.batch_size // devices // parts
-  title = f'{parts} x {rows} images on {devices} {"device" if devices == 1 else "devices"}'
+  title = f'{parts} x {rows} {examples} on {devices} {"device" if devices == 1 else "devices"}'
   memory = rich.table.Table('memory of a device', 'MiB', title=title)
   for name, size in summary['memory'].items():
     memory.add_row(name, f'{size / MEBIBYTE:,.1f}')

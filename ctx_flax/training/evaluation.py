@@ -53,14 +53,14 @@ def evaluate(config: Any, workdir: str | os.PathLike[str], task: Task) -> Result
   if first:
     console().print(task.table(results))
     if left_out:
-      print(f'{left_out} of {len(source)} images could not be read and do not count')
+      print(f'{left_out} of {len(source)} {task.examples} could not be read and do not count')
     print(f'{task.headline(results)}; {origin}', flush=True)
   return results
 
 
 def bad_examples(task: Task, source: Any, config: Any, warn: Callable[[str], Any]) -> BadImages:
   """The BadImages of a source."""
-  return BadImages(lambda index: task.describe_bad(source, index, config), warn)
+  return BadImages(lambda index: task.describe_bad(source, index, config), warn, task.examples)
 
 
 class Interrupted(Exception):

@@ -72,16 +72,17 @@ class Feed:
 
 
 class BadImages:
-  """Counts the images that could not be read, and names each once.
+  """Counts the images, or other examples, that could not be read, and names each once.
 
   Args:
     describe: from an image's index to 'NAME: reason'.
     warn: what shows a line to the user.
+    examples: what they are, in the plural.
   """
 
-  def __init__(self, describe, warn):
+  def __init__(self, describe, warn, examples='images'):
     self._count = 0
-    self._describe, self._warn = describe, warn
+    self._describe, self._warn, self._examples = describe, warn, examples
     self._seen: set = set()
 
   def add(self, indices, what):
@@ -92,9 +93,9 @@ class BadImages:
         continue
       self._seen.add(index)
       if len(self._seen) <= NAMED:
-        self._warn(f'unreadable image {what}: {self._describe(index)}')
+        self._warn(f'unreadable {self._examples.removesuffix("s")} {what}: {self._describe(index)}')
       elif len(self._seen) == NAMED + 1:
-        self._warn('further unreadable images are counted, but not named')
+        self._warn(f'further unreadable {self._examples} are counted, but not named')
 
   def take(self):
     """How many there were since this was last called."""
@@ -107,12 +108,13 @@ class Clock:
 
   Args:
     feed: the Feed of the steps.
-    batch_size: images of a step, over all devices.
+    batch_size: images, or other examples, of a step, over all devices.
     steps: how many the run still has to do.
+    examples: what they are, in the plural.
   """
 
-  def __init__(self, feed, batch_size, steps):
-    self._feed, self._batch_size, self._steps = feed, batch_size, steps
+  def __init__(self, feed, batch_size, steps, examples='images'):
+    self._feed, self._batch_size, self._steps, self._examples = feed, batch_size, steps, examples
     self._done = 0
     self._spent = 0.0
     self.resume()
@@ -131,7 +133,7 @@ class Clock:
     seconds = max(time.perf_counter() - self._since, 1e-9)
     self._spent += seconds
     return {
-      'images_per_second': self._timed * self._batch_size / seconds,
+      f'{self._examples}_per_second': self._timed * self._batch_size / seconds,
       'data/wait_share': min((self._feed.waited - self._waited) / seconds, 1.0),
     }
 

@@ -64,7 +64,7 @@ class Run:
     )
     self.received = stack.enter_context(stopping_signal())
     describe = functools.partial(plan.task.describe_bad, plan.train_source, config=plan.config)
-    self.bad = BadImages(describe, self.progress.warn)
+    self.bad = BadImages(describe, self.progress.warn, plan.task.examples)
     self.bad_tests = evaluation.bad_examples(plan.task, plan.test_source, plan.config, self.progress.warn)
 
   def introduce(self, origin: str) -> None:
@@ -87,7 +87,7 @@ class Run:
     place = Placement(self._draw())
     pending: list[Any] = []  # terms of the steps since the last look, still on the device
     with contextlib.closing(Feed(batches, place, config.data.prefetch)) as feed:
-      clock = Clock(feed, config.train.batch_size, last - self.start)
+      clock = Clock(feed, config.train.batch_size, last - self.start, plan.task.examples)
       for step in range(self.start + 1, last + 1):
         self.step = step
         self.profile.before(step)
@@ -124,7 +124,7 @@ class Run:
       [bool(self.received), jax.process_index() == 0 and overdue, self.bad.take()]
     )
     line = {'epoch': step / plan.steps_per_epoch, 'learning_rate': float(plan.schedule(step - 1))}
-    line |= clock.look() | {'data/bad_images': float(bad)}
+    line |= clock.look() | {f'data/bad_{plan.task.examples}': float(bad)}
     line |= {f'train/{name}': value for name, value in values.items()}
     to_save = due(step, train.checkpoint_every, plan.last_step) or overdue
     if not due(step, train.eval_every, plan.last_step):
@@ -155,7 +155,7 @@ class Run:
     except evaluation.Interrupted:
       self._postpone_test(line)
       self._stop()
-    line['data/bad_test_images'] = float(distributed.total([self.bad_tests.take()])[0])
+    line[f'data/bad_test_{self.plan.task.examples}'] = float(distributed.total([self.bad_tests.take()])[0])
     for variant, measured in results.items():
       line |= {f'test/{variant}/{name}': value for name, value in measured.items()}
     value = results.get('EMA', results['raw'])[self.plan.task.best]

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from ctx_flax.configs import rules
-from ctx_flax.data import pipeline
+from ctx_flax.data import batches
 from ctx_flax.training import starting_point, state
 from ctx_flax.training import step as steps
 from ctx_flax.training.task import Task
@@ -22,7 +22,8 @@ def check_settings(config: Any, task: Task) -> None:
   """Raises ValueError for a batch that the devices cannot share, and for fields without meaning."""
   rules.check(config)
   rules.check_memory(config, jax.process_count())
-  pipeline.check_settings(config)
+  batches.check_settings(config)
+  task.check_batches(config)
   steps.check_settings(config)
   starting_point.check_settings(config)
   task.check_settings(config)
@@ -33,7 +34,8 @@ def check_settings(config: Any, task: Task) -> None:
   rows = config.train.batch_size // devices
   if rows % config.train.accumulation:
     raise ValueError(
-      f'train.accumulation is {config.train.accumulation}: it must divide the {rows} images of a device'
+      f'train.accumulation is {config.train.accumulation}: it must divide the {rows} {task.examples} of a '
+      'device'
     )
   if not 0 <= config.train.ema_decay < 1:
     raise ValueError(f'train.ema_decay must be at least 0 (off) and below 1, but is {config.train.ema_decay}')

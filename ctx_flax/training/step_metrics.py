@@ -53,5 +53,6 @@ def in_short(line: Mapping[str, float], task: Task) -> str:
   values = {name.removeprefix('train/'): value for name, value in line.items() if name.startswith('train/')}
   words = task.progress(values)
   skipped = f'{values["skipped"]:.0f} skipped' if values.get('skipped') else ''
-  rates = f'{line["images_per_second"]:.0f} images/s  {100 * line["data/wait_share"]:.0f} % waiting for data'
+  speed = f'{line[f"{task.examples}_per_second"]:.0f} {task.examples}/s'
+  rates = f'{speed}  {100 * line["data/wait_share"]:.0f} % waiting for data'
   return '  '.join(filter(None, (f'loss {values["loss"]:.3f}', words, skipped, rates)))

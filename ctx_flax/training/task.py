@@ -80,11 +80,13 @@ class Task(Protocol):
     name: config.task; part of a run's identity.
     best: the metric by which the best checkpoint is kept; the highest is the best.
     identity: groups of the config that make a run what it is, beside those that all tasks share.
+    examples: what a row of a batch is, in the plural: in messages and in names of metrics.
   """
 
   name: str
   best: str
   identity: tuple[str, ...] = ()
+  examples: str = 'images'
 
   def open_source(self, config: Config, split: str) -> Any:
     """The examples of 'train' or 'test'; they have a length."""
@@ -126,6 +128,9 @@ class Task(Protocol):
 
   def check_settings(self, config: Config) -> None:
     """Raises ValueError for a field of the task that has no meaning."""
+
+  def check_batches(self, config: Config) -> None:
+    """Raises ValueError for a field that no batch can be made with."""
 
   def check_sources(self, train_source: Any, test_source: Any) -> None:
     """Raises ValueError if training and test examples do not go together."""

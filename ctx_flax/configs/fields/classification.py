@@ -8,6 +8,15 @@ from ctx_flax.configs.kinds import Choice, Flag, Number, Text, Tuple, Whole
 
 def add_fields(config: ml_collections.ConfigDict) -> None:
   """Adds what only classification reads to the common groups, and the groups of its own."""
+  add_classes(config)
+  config.eval.crop_ratio = 0.875  # side of the centre crop over the short side; 1 = the largest square
+  _add_sources(config.data)
+  add_augmentation(config.data)
+  modes.add_fields(config)
+
+
+def add_classes(config: ml_collections.ConfigDict) -> None:
+  """Adds what concerns the classes and the losses of the stages."""
   # New class embeddings, or a new plain head, for another label set; class counts that the weights bring are
   # scaled to its size.
   config.init.reset_classes = False
@@ -22,10 +31,6 @@ def add_fields(config: ml_collections.ConfigDict) -> None:
   # The numbers of considered classes shrink from all to the model's over this fraction of the steps; 0 = off,
   # as in the paper. Evaluation always uses the model's.
   config.train.class_counts_warmup = 0.0
-  config.eval.crop_ratio = 0.875  # side of the centre crop over the short side; 1 = the largest square
-  _add_sources(config.data)
-  _add_augmentation(config.data)
-  modes.add_fields(config)
 
 
 def _add_sources(data):
@@ -38,7 +43,8 @@ def _add_sources(data):
   data.images_per_class = 100  # glyphs and patches: training images of each class; a fifth as many to test
 
 
-def _add_augmentation(data):
+def add_augmentation(data: ml_collections.ConfigDict) -> None:
+  """Adds what is done to the training examples."""
   # Augmentation of the training images, in this order.
   data.crop_scale = ()  # random resized crop: least and largest share of the area; () = the whole image
   data.crop_aspect = (3 / 4, 4 / 3)  # least and largest width / height of the crop

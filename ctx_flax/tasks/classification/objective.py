@@ -1,5 +1,7 @@
 """What classification minimises: one cross-entropy per stage, the last with weight 1."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,7 +18,25 @@ from ctx_flax.training.terms import Means
 NORMALISE = 'counted', 'batch'
 
 
-def objective(config: Any, model: Any, total_steps: int = 0) -> Objective:
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """How a batch goes into a network, and what of its outputs has a label; by default images, one label each.
+
+  Attributes:
+    inputs: batch -> what the network takes.
+    decisions: (out, batch) -> the two with a row for everything that decides between classes.
+    metrics: (out, labels (b,), weights (b,)) -> {name: (sum, count)}.
+  """
+
+  inputs: Callable[[Batch], jax.Array] = lambda batch: batch['image']
+  decisions: Callable[[Any, Batch], tuple[Any, Batch]] = lambda out, batch: (out, batch)
+  metrics: Callable[..., dict[str, Any]] = metrics.stage_metrics
+
+
+IMAGES = Reading()
+
+
+def objective(config: Any, model: Any, total_steps: int = 0, reading: Reading = IMAGES) -> Objective:
   """The Objective of a network; BatchNorm takes its statistics over all devices, whatever its axis_name.
 
   Its losses are loss1..loss4; its metrics those of `stage_metrics`, taken against the heavier label of mixed
@@ -28,6 +48,7 @@ def objective(config: Any, model: Any, total_steps: int = 0) -> Objective:
       statistics, which stay as they are).
     model: a network of ctx_flax.models.
     total_steps: of the run; only class_counts_warmup needs it.
+    reading: how batches and outputs are read.
 
   Raises:
     ValueError: for class_counts_warmup without total_steps or with a plain network; when traced, for a batch
@@ -58,24 +79,25 @@ def objective(config: Any, model: Any, total_steps: int = 0) -> Objective:
       shrinking = {'class_counts': counts}
     (_, out), updated = model.apply(
       as_variables(params, batch_stats),
-      batch['image'],
+      reading.inputs(batch),
       train=True,
       mutable=['batch_stats'],
-      rngs={'drop_path': key},
+      rngs={'drop_path': key, 'dropout': jax.random.fold_in(key, 1)},
       **shrinking,
       **norm,
     )
+    deciding, rows = reading.decisions(out, batch)
     stage_losses = losses.stage_losses(
-      out,
-      batch['label'],
+      deciding,
+      rows['label'],
       label_smoothing=config.loss.label_smoothing,
-      other_labels=batch.get('other_label'),
-      lam=batch.get('lam'),
-      weights=batch['weight'],
+      other_labels=rows.get('other_label'),
+      lam=rows.get('lam'),
+      weights=rows['weight'],
     )
     if config.loss.normalise == 'batch':
-      stage_losses = {s: (total, batch['weight'].sum()) for s, (total, _) in stage_losses.items()}
-    measured = metrics.stage_metrics(out, hard_labels(batch), batch['weight'])
+      stage_losses = {s: (total, rows['weight'].sum()) for s, (total, _) in stage_losses.items()}
+    measured = reading.metrics(out, hard_labels(batch), batch['weight'])
     if counts is not None:
       numbers = zip(range(2, 2 + len(final)), counts, strict=True)
       measured |= {f'class_count{s}': (count.astype(jnp.float32), jnp.ones(())) for s, count in numbers}
@@ -83,7 +105,8 @@ def objective(config: Any, model: Any, total_steps: int = 0) -> Objective:
     return Outputs(named, measured, updated.get('batch_stats', {}))
 
   def counts(batch):
-    return dict.fromkeys(weights, batch['weight'].astype(jnp.float32).sum())
+    _, rows = reading.decisions({}, batch)
+    return dict.fromkeys(weights, rows['weight'].astype(jnp.float32).sum())
 
   return Objective(terms, weights, counts if all_count else None)
 

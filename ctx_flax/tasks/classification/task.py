@@ -72,6 +72,9 @@ class Classification(Task):
         f'loss.label_smoothing must be at least 0 (off) and below 1, but is {config.loss.label_smoothing}'
       )
 
+  def check_batches(self, config: Any) -> None:
+    pipeline.check_settings(config)
+
   def check_sources(self, train_source: Any, test_source: Any) -> None:
     networks.check_classes(train_source, test_source)
 
