@@ -1,4 +1,4 @@
-"""A folder of images per class: which folder is which split, which are classes, which files are images."""
+"""A folder of files per class: which folder is which split, which are classes, which files are images."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,7 @@ import numpy as np
 
 from ctx_flax.data import image_files
 from ctx_flax.data.file_source import FileSource, data_folder
-from ctx_flax.data.image_files import LeftOut, counted, few, folder_exists, image_suffixes
+from ctx_flax.data.image_files import IMAGE, FileKind, LeftOut, counted, few, folder_exists
 from ctx_flax.files import printable
 from ctx_flax.nearest import nearest
 
@@ -19,7 +19,6 @@ TEST_SPLITS = ('validation', 'val', 'test')  # what a folder of test images is c
 # What else it and the training folder are called, in letters of any case.
 TRAIN_SPELLINGS = ('train', 'training')
 TEST_SPELLINGS = (*TEST_SPLITS, 'valid', 'testing', 'evaluation', 'eval')
-NEEDED = 'a folder with train/CLASS/*.jpg and validation/CLASS/*.jpg'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Classes:
 
   Attributes:
     folder: the folder.
-    images: {class: image files, relative to the folder}, in the order of the folders' names. A class is the
+    files: {class: files, relative to the folder}, in the order of the folders' names. A class is the
       name of its folder in the composed normal form of Unicode: macOS writes letters with accents in another
       one, so that the same name may be two folders.
     names: of the classes, as the folders are called.
@@ -36,7 +35,7 @@ class Classes:
   """
 
   folder: pathlib.Path
-  images: dict[str, list[str]]
+  files: dict[str, list[str]]
   names: list[str]
   remarks: list[str]
 
@@ -56,55 +55,68 @@ def image_folder(data: Any, split: str) -> FileSource:
       that looks like a split among classes that are to be divided.
     OSError: a folder cannot be read; names it.
   """
+  return class_folders(data, split, IMAGE)
+
+
+def class_folders(data: Any, split: str, kind: FileKind, source: type[FileSource] = FileSource) -> FileSource:
+  """What `image_folder` says, of files of any kind, as a source of any class."""
   if not 0 <= data.test_share < 1:
     raise ValueError(f'data.test_share must be 0 (off) or more and below 1, but is {data.test_share}')
-  root = data_folder(data, NEEDED)
+  suffix = kind.suffixes()[0]
+  root = data_folder(data, f'a folder with train/CLASS/*{suffix} and validation/CLASS/*{suffix}')
   train = _train_folder(root, data)
   if train is None:
-    return _divided(root, data, split)
+    return _divided(root, data, split, kind, source)
   if split == 'train':
-    classes = _classes(train)
-    return _labelled(classes, classes)
-  return _labelled(_classes(_test_folder(root, data)), _classes(train, all_images=False))
+    classes = _classes(train, kind)
+    return _labelled(classes, classes, kind, source)
+  part = _classes(_test_folder(root, data), kind)
+  return _labelled(part, _classes(train, kind, all_files=False), kind, source)
 
 
-def _labelled(part: Classes, train: Classes) -> FileSource:
-  """The images of a split, with the labels of the training classes."""
+def _labelled(part: Classes, train: Classes, kind: FileKind, source: type[FileSource]) -> FileSource:
+  """The files of a split, with the labels of the training classes."""
   remarks = list(part.remarks)
-  for key in part.images:
-    if key not in train.images:
+  for key in part.files:
+    if key not in train.files:
       name = printable(key)
       raise ValueError(
         f'{printable(part.folder)} holds the class {name!r}, which {printable(train.folder)} does not'
         f'{nearest(name, train.names)}'
       )
-  missing = [name for name, key in zip(train.names, train.images, strict=True) if key not in part.images]
-  if missing and part.images:
-    remarks.append(f'{printable(part.folder)}: classes without images: {few(missing)}')
+  missing = [name for name, key in zip(train.names, train.files, strict=True) if key not in part.files]
+  if missing and part.files:
+    remarks.append(f'{printable(part.folder)}: classes without {kind.noun}s: {few(missing)}')
   names: list[str] = []
   labels: list[int] = []
-  for label, key in enumerate(train.images):
-    files = part.images.get(key, [])
+  for label, key in enumerate(train.files):
+    files = part.files.get(key, [])
     names += [os.path.join(part.folder.name, file) for file in files]
     labels += [label] * len(files)
   if not names:
-    raise ValueError(
-      f'{printable(part.folder)} holds no image files ({" ".join(image_suffixes())}) in its folders'
-    )
-  return FileSource(part.folder.parent, names, labels, train.names, remarks)
+    raise _no_files(part.folder, kind)
+  return source(part.folder.parent, names, labels, train.names, remarks)
 
 
-def _divided(root: pathlib.Path, data: Any, split: str) -> FileSource:
-  classes = _classes(root)
-  if not classes.images:
-    raise ValueError(f'{printable(root)} holds no image files ({" ".join(image_suffixes())}) in its folders')
+def _no_files(folder: pathlib.Path, kind: FileKind) -> ValueError:
+  return ValueError(
+    f'{printable(folder)} holds no {kind.noun} files ({" ".join(kind.suffixes())}) in its folders'
+  )
+
+
+def _divided(
+  root: pathlib.Path, data: Any, split: str, kind: FileKind, source: type[FileSource]
+) -> FileSource:
+  classes = _classes(root, kind)
+  if not classes.files:
+    raise _no_files(root, kind)
   rng = np.random.default_rng(data.split_seed)
   names: list[str] = []
   labels: list[int] = []
-  for label, files in enumerate(classes.images.values()):
+  for label, files in enumerate(classes.files.values()):
     if len(files) < 2:
       raise ValueError(
-        f'{printable(root / classes.names[label])} holds {len(files)} images: data.test_share divides each '
+        f'{printable(root / classes.names[label])} holds {len(files)} {kind.noun}s: data.test_share divides each '
         'class, which needs two at least, one to train and one to test on'
       )
     held_out = min(max(1, round(data.test_share * len(files))), len(files) - 1)
@@ -112,7 +124,7 @@ def _divided(root: pathlib.Path, data: Any, split: str) -> FileSource:
     part = order[:held_out] if split == 'test' else order[held_out:]
     names += [files[i] for i in sorted(part.tolist())]
     labels += [label] * len(part)
-  return FileSource(root, names, labels, classes.names, classes.remarks)
+  return source(root, names, labels, classes.names, classes.remarks)
 
 
 def _train_folder(root: pathlib.Path, data: Any) -> pathlib.Path | None:
@@ -191,31 +203,33 @@ def _holds_folders(folder: pathlib.Path) -> bool:
   return bool(_folders(folder))
 
 
-def _classes(folder: pathlib.Path, all_images: bool = True) -> Classes:
-  """The Classes of a folder; of each with its first image alone if not `all_images`."""
-  beside, left_out = LeftOut(), LeftOut()
+def _classes(folder: pathlib.Path, kind: FileKind, all_files: bool = True) -> Classes:
+  """The Classes of a folder; of each with its first file alone if not `all_files`."""
+  beside, left_out = LeftOut(), LeftOut(noun=kind.noun)
   folders = _folders(folder, beside)
   if not folders:
-    raise ValueError(f'{printable(folder)} holds no folders: each class needs one, with its images in it')
-  images: dict[str, list[str]] = {}
+    raise ValueError(
+      f'{printable(folder)} holds no folders: each class needs one, with its {kind.noun}s in it'
+    )
+  by_class: dict[str, list[str]] = {}
   names, empty = [], []
   for name in folders:
-    if all_images:
-      files = image_files.list_images(folder / name, left_out)
+    if all_files:
+      files = image_files.list_files(folder / name, left_out, kind)
     else:
-      files = list(itertools.islice(image_files.iterate_images(folder / name), 1))
+      files = list(itertools.islice(image_files.iterate_files(folder / name, kind=kind), 1))
     if not files:
       empty.append(name)
       continue
     key = unicodedata.normalize('NFC', name)
-    if key not in images:
+    if key not in by_class:
       names.append(printable(name))
-    images.setdefault(key, []).extend(os.path.join(name, file) for file in files)
+    by_class.setdefault(key, []).extend(os.path.join(name, file) for file in files)
   left_out.hidden += beside.hidden
   left_out.links = beside.links + left_out.links
   lines = left_out.lines()
   if beside.files:
     lines.append(f'ignored {counted(beside.files.total(), "file")} beside the class folders')
   if empty:
-    lines.append(f'class folders without images: {few(empty)}')
-  return Classes(folder, images, names, [f'{printable(folder)}: {line}' for line in lines])
+    lines.append(f'class folders without {kind.noun}s: {few(empty)}')
+  return Classes(folder, by_class, names, [f'{printable(folder)}: {line}' for line in lines])

@@ -1,4 +1,4 @@
-"""Which files below a folder are images: one answer for training, prediction and everything else.
+"""Which files below a folder are images, or of another kind: one answer for training, prediction and the rest.
 
 Hidden files and folders and those that systems leave behind are left out, links are followed, and each real
 folder is visited once, so that a link that leads back up does no harm.
@@ -10,7 +10,7 @@ import functools
 import os
 import pathlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ctx_flax.files import printable
 
@@ -47,9 +47,29 @@ def image_suffixes() -> tuple[str, ...]:
   return (*common, *sorted(suffixes - UNREADABLE - set(common)))
 
 
+@dataclasses.dataclass(frozen=True)
+class FileKind:
+  """A kind of files, told by the endings of their names.
+
+  Attributes:
+    noun: what messages call one.
+    suffixes: () -> their endings, in lower case and with their dots.
+  """
+
+  noun: str
+  suffixes: Callable[[], tuple[str, ...]]
+
+  def matches(self, name: str) -> bool:
+    """Whether a file of that name is taken for one."""
+    return name.lower().endswith(self.suffixes()) and not is_hidden(name)
+
+
+IMAGE = FileKind('image', image_suffixes)
+
+
 def is_image(name: str) -> bool:
   """Whether a file of that name is taken for an image."""
-  return name.lower().endswith(image_suffixes()) and not is_hidden(name)
+  return IMAGE.matches(name)
 
 
 def is_hidden(name: str) -> bool:
@@ -59,17 +79,19 @@ def is_hidden(name: str) -> bool:
 
 @dataclasses.dataclass
 class LeftOut:
-  """What lies below folders and is no image, to be said once.
+  """What lies below folders and is not of the kind that is looked for, to be said once.
 
   Attributes:
-    files: how many files of each ending ('' for none) are no images.
+    files: how many files of each ending ('' for none) are of another kind.
     hidden: how many hidden and system files and folders of each name there are.
     links: links to folders that lead back up.
+    noun: of the kind that is looked for.
   """
 
   files: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
   hidden: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
   links: list[str] = dataclasses.field(default_factory=list)
+  noun: str = 'image'
 
   def lines(self) -> list[str]:
     """What was left out, a line for each kind."""
@@ -77,7 +99,7 @@ class LeftOut:
     if self.files:
       number = self.files.total()
       endings = [ending or 'without an ending' for ending, _ in self.files.most_common()]
-      what = '1 file that is no image' if number == 1 else f'{number:,} files that are no images'
+      what = f'1 file that is no {self.noun}' if number == 1 else f'{number:,} files that are no {self.noun}s'
       lines.append(f'ignored {what} ({few(endings)})')
     if self.hidden:
       number = self.hidden.total()
@@ -110,25 +132,35 @@ def folder_exists(path: str | os.PathLike[str]) -> bool:
 
 
 def list_images(folder: str | os.PathLike[str], left_out: LeftOut | None = None) -> list[str]:
-  """Names of the image files below a folder, relative to it, sorted.
+  """Names of the image files below a folder, as `list_files` returns them."""
+  return list_files(folder, left_out)
+
+
+def list_files(
+  folder: str | os.PathLike[str], left_out: LeftOut | None = None, kind: FileKind = IMAGE
+) -> list[str]:
+  """Names of the files of a kind below a folder, relative to it, sorted.
 
   Args:
     folder: the folder.
-    left_out: takes what is no image.
+    left_out: takes what is of another kind.
+    kind: of the files.
 
   Raises:
     OSError: a folder cannot be read; it names the folder.
   """
-  return sorted(iterate_images(folder, left_out))
+  return sorted(iterate_files(folder, left_out, kind))
 
 
-def iterate_images(folder: str | os.PathLike[str], left_out: LeftOut | None = None) -> Iterator[str]:
-  """Yields what `list_images` sorts, as it comes to it."""
+def iterate_files(
+  folder: str | os.PathLike[str], left_out: LeftOut | None = None, kind: FileKind = IMAGE
+) -> Iterator[str]:
+  """Yields what `list_files` sorts, as it comes to it."""
   left_out = LeftOut() if left_out is None else left_out
   for inner, files in _walk(folder, left_out):
     for entry in files:
-      # A link that leads nowhere is an image that cannot be read, and is named as such when it is.
-      if is_image(entry.name) and (entry.is_symlink() or entry.is_file()):
+      # A link that leads nowhere is a file that cannot be read, and is named as such when it is.
+      if kind.matches(entry.name) and (entry.is_symlink() or entry.is_file()):
         yield os.path.join(inner, entry.name)
       else:
         left_out.files[pathlib.PurePath(entry.name).suffix.lower()] += 1

@@ -79,9 +79,15 @@ def open_source(data: Any, split: str) -> Source:
   return SOURCES[data.name](data, split)
 
 
-def describe(train: Source, test: Source) -> list[str]:
-  """What there is to say about the two sources of a run, each a line: their sizes first, then remarks."""
-  sizes = f'{counted(len(train), "training image")}, {counted(len(test), "test image")}'
+def describe(train: Source, test: Source, noun: str = 'image') -> list[str]:
+  """What there is to say about the two sources of a run, each a line: their sizes first, then remarks.
+
+  Args:
+    train: to train on.
+    test: to test on.
+    noun: what one of their elements is called.
+  """
+  sizes = f'{counted(len(train), f"training {noun}")}, {counted(len(test), f"test {noun}")}'
   lines = [f'{sizes}, {train.num_classes:,} {"class" if train.num_classes == 1 else "classes"}']
   for source in (train, test):
     lines += getattr(source, 'remarks', ())
