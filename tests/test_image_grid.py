@@ -65,6 +65,18 @@ def test_every_image_is_at_its_place_with_its_own_values(tmp_path, h, w, scale):
   assert (grid == 255).all()
 
 
+@pytest.mark.parametrize('as_float', [False, True])
+def test_a_clip_is_a_row_of_its_frames(tmp_path, as_float):
+  """Four frames side by side, enlarged twice, above one caption; one clip below the other."""
+  clips = random_pixels(12, 60, 64).reshape(3, 4, 60, 64, 3)
+  grid = save(tmp_path / 'grid.png', normalised(clips) if as_float else clips)
+  assert grid.shape == (3 * (120 + LINE + GAP) + GAP, 4 * 128 + 2 * GAP, 3)
+  for i, clip in enumerate(clips):
+    top = GAP + i * (120 + LINE + GAP)
+    row = np.concatenate(list(clip), axis=1).repeat(2, axis=0).repeat(2, axis=1)
+    np.testing.assert_array_equal(grid[top : top + 120, GAP:-GAP], row)
+
+
 def test_one_mean_serves_all_channels(tmp_path):
   pixels = random_pixels(1, SIDE, SIDE)
   grid = save(tmp_path / 'grid.png', normalised(pixels, (0.3,), (0.35,)), mean=(0.3,), std=(0.35,))

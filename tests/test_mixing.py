@@ -215,3 +215,16 @@ def test_mixing_follows_from_the_generator_alone():
   shares = [mix(batch, seed, **BOTH)['lam'][0] for seed in range(20)]
   assert shares == [mix(batch, seed, **BOTH)['lam'][0] for seed in range(20)]
   assert len(set(shares)) > 15
+
+
+@pytest.mark.parametrize('settings', [BOTH, MIXUP, CUTMIX])
+def test_clips_are_mixed_as_their_frames(settings):
+  """One share and one rectangle for all of them."""
+  clips = np.random.default_rng(2).normal(size=(4, 3, 12, 16, 3)).astype(np.float32)
+  labels = np.arange(4, dtype=np.int32)
+  for seed in range(10):
+    mixed = mix({'image': clips, 'label': labels}, seed, **settings)
+    for t in range(3):
+      alone = mix({'image': clips[:, t], 'label': labels}, seed, **settings)
+      np.testing.assert_array_equal(mixed['image'][:, t], alone['image'], strict=True)
+      np.testing.assert_array_equal(mixed['lam'], alone['lam'])

@@ -16,7 +16,7 @@ from ctx_flax.data.decode import BadImage
 from ctx_flax.data.sources import Source
 from ctx_flax.files import printable
 
-BAD_IN_A_ROW = 100  # so many unreadable images are no accident
+BAD_IN_A_ROW = 100  # so many unreadable elements are no accident
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +29,13 @@ class TrainElement:
     source: of the elements.
     row: (element, np.random.Generator) -> {name: array}. BadImage and OSError say that it cannot be read.
     on_bad_image: 'skip' as said, or 'error'.
+    noun: what messages call an element.
   """
 
   source: Source
   row: Callable[[dict[str, Any], np.random.Generator], Row]
   on_bad_image: str
+  noun: str = 'image'
 
   def __call__(self, index: int, rng: np.random.Generator) -> Row:
     attempts, first = min(BAD_IN_A_ROW, len(self.source)), ''
@@ -46,7 +48,7 @@ class TrainElement:
           raise _as_error(self.source, chosen, error) from error
         first = first or printable(str(error))  # with the whole path, if it is an error of the file system
     raise BadImage(
-      f'{attempts} images in a row from {printable(self.source.name(index))} on cannot be read: check '
+      f'{attempts} {self.noun}s in a row from {printable(self.source.name(index))} on cannot be read: check '
       f'data.path; the first: {first}'
     )
 

@@ -28,7 +28,9 @@ def captions(batch: dict[str, np.ndarray], class_names: Sequence[str]) -> list[s
 
 
 def to_pixels(images: Any, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-  """Normalised images (..., 3) -> uint8 RGB, what is out of range cut off."""
+  """Normalised images (..., 3) -> uint8 RGB, what is out of range cut off. uint8 stays as it is."""
+  if np.asarray(images).dtype == np.uint8:
+    return np.asarray(images)
   pixels = np.asarray(images) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
   return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
 
@@ -40,19 +42,22 @@ def save_image_grid(
   std: Sequence[float],
   captions: Sequence[str],
 ) -> None:
-  """Writes a PNG of about as many columns as rows, atomically.
+  """Writes a PNG of about as many columns as rows, or of a row of frames for each clip, atomically.
 
   Args:
-    images: float (n, h, w, 3), normalised.
+    images: (n, h, w, 3), or clips (n, t, h, w, 3): float, normalised; or uint8.
     path: of the file.
     mean, std: what they were normalised with.
-    captions: n strings, cut to the width of an image.
+    captions: n strings, cut to the width of an image or a row of frames.
   """
   pixels = to_pixels(images, mean, std)
-  n, h, w, _ = pixels.shape
+  n, *frames, h, w, _ = pixels.shape
   scale = max(1, -(-SIDE // max(h, w)))
+  columns = 1 if frames else math.ceil(math.sqrt(n))
+  if frames:
+    w *= frames[0]
+    pixels = pixels.swapaxes(1, 2).reshape(n, h, w, 3)
   width, height = w * scale, h * scale
-  columns = math.ceil(math.sqrt(n))
   rows = -(-n // columns)
   size = columns * (width + GAP) + GAP, rows * (height + LINE + GAP) + GAP
   grid = Image.new('RGB', size, 'white')

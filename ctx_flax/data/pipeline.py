@@ -9,7 +9,7 @@ How batches follow from the seed and the step is said in ctx_flax.data.batches.
 """
 
 import dataclasses
-import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,15 +56,7 @@ def train_batches(
   check_settings(config)
   data = config.data
   element = TrainElement(source, TrainRow(transforms.train_transform(config)), data.on_bad_image)
-  mix = None
-  if data.mixup or data.cutmix:
-    mix = functools.partial(
-      mixing.mix,
-      mixup=data.mixup,
-      cutmix=data.cutmix,
-      probability=data.mix_probability,
-      switch=data.mix_switch,
-    )
+  mix = mixing.mix_of(data)
   return batches.train_batches(element, len(source), config, start, process, processes, mix=mix)
 
 
@@ -99,9 +91,9 @@ def describe_bad(source: Source, index: int, config: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class TrainRow:
-  """(element of a source, np.random.Generator) -> its augmented image and its label."""
+  """(element of a source, np.random.Generator) -> its augmented image, or clip, and its label."""
 
-  transform: transforms.TrainTransform
+  transform: Callable[[dict[str, Any], np.random.Generator], np.ndarray]
 
   def __call__(self, element: dict[str, Any], rng: np.random.Generator) -> Row:
     return {'image': self.transform(element, rng), 'label': np.int32(element['label'])}

@@ -16,7 +16,40 @@ from ctx_flax.data import crops, decode, erasing, rand_augment
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainTransform:
+class Augmentation:
+  """What training does to an image that has the network's size. Attributes are fields of config.data.
+
+  Two generators of the same seed give two images of one size the same draws, the noise of erasing included.
+  """
+
+  mean: tuple
+  std: tuple
+  flip: float
+  rotate: float
+  shift: float
+  scale: float
+  rand_augment: dict
+  erasing: float
+
+  def augment(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Flip, affine map and RandAugment of a Pillow image, mode L or RGB."""
+    if self.flip and rng.random() < self.flip:
+      image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if self.rotate or self.shift or self.scale:
+      image = random_affine(image, rng, rotate=self.rotate, shift=self.shift, scale=self.scale)
+    if self.rand_augment['operations']:
+      fill = tuple(min(255, round(255 * m)) for m in np.broadcast_to(self.mean, 3).tolist())
+      image = rand_augment.rand_augment(image.convert('RGB'), rng, fill=fill, **self.rand_augment)
+    return image
+
+  def to_pixels(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
+    """Normalisation and erasing of what `augment` returned: -> float32 (h, w, 3)."""
+    pixels = normalise(image, self.mean, self.std)
+    return erasing.erase(pixels, rng, self.erasing) if self.erasing else pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainTransform(Augmentation):
   """(element of a source, np.random.Generator) -> float32 (s, s, 3). Attributes are fields of config.data.
 
   Raises:
@@ -24,16 +57,8 @@ class TrainTransform:
   """
 
   image_size: int
-  mean: tuple
-  std: tuple
   crop_scale: tuple
   crop_aspect: tuple
-  flip: float
-  rotate: float
-  shift: float
-  scale: float
-  rand_augment: dict
-  erasing: float
 
   def __call__(self, element: dict[str, Any], rng: np.random.Generator) -> np.ndarray:
     image = decode.open_image(element)
@@ -42,15 +67,7 @@ class TrainTransform:
     if self.crop_scale:
       box = crops.random_box(w, h, rng, self.crop_scale, self.crop_aspect)
     image = decode.cut(image, box, (self.image_size, self.image_size))
-    if self.flip and rng.random() < self.flip:
-      image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if self.rotate or self.shift or self.scale:
-      image = random_affine(image, rng, rotate=self.rotate, shift=self.shift, scale=self.scale)
-    if self.rand_augment['operations']:
-      fill = tuple(min(255, round(255 * m)) for m in np.broadcast_to(self.mean, 3).tolist())
-      image = rand_augment.rand_augment(image.convert('RGB'), rng, fill=fill, **self.rand_augment)
-    pixels = normalise(image, self.mean, self.std)
-    return erasing.erase(pixels, rng, self.erasing) if self.erasing else pixels
+    return self.to_pixels(self.augment(image, rng), rng)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,19 +168,28 @@ def random_affine(
   return affine(image, angle * rotate, (dy * shift * h, dx * shift * w), math.exp(factor * math.log1p(scale)))
 
 
-def normalise(image: Image.Image, mean: npt.ArrayLike, std: npt.ArrayLike) -> np.ndarray:
-  """Pillow image, mode L or RGB -> float32 (h, w, 3), (pixel / 255 - mean) / std per channel.
+def normalise(
+  image: Image.Image | npt.NDArray[np.uint8], mean: npt.ArrayLike, std: npt.ArrayLike
+) -> np.ndarray:
+  """(pixel / 255 - mean) / std per channel.
 
-  Gray images are repeated to three channels, so that every network takes every image.
-  mean, std: one value for all channels, or one for each of the three.
+  Args:
+    image: a Pillow image, mode L or RGB, or uint8 (..., h, w, 3), such as the frames of a clip.
+    mean, std: one value for all channels, or one for each of the three.
+
+  Returns:
+    float32 (..., h, w, 3). Gray images are repeated to three channels, so that every network takes every
+    image.
   """
-  w, h = image.size
   mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-  pixels = np.asarray(image).reshape(h, w, -1)
-  channels = max(pixels.shape[2], mean.size, std.size)
+  pixels = np.asarray(image)
+  if pixels.ndim == 2:
+    pixels = pixels[..., None]
+  *rows, w, c = pixels.shape
+  channels = max(c, mean.size, std.size)
   # One multiplication and one addition for each value, in whole rows: NumPy is slow along an axis of three.
   factor, less = (np.tile(np.broadcast_to(np.float32(v), channels), w) for v in (1 / (255 * std), mean / std))
-  pixels = np.broadcast_to(pixels, (h, w, channels)).reshape(h, w * channels) * factor
+  pixels = np.broadcast_to(pixels, (*rows, w, channels)).reshape(*rows, w * channels) * factor
   pixels -= less
-  pixels = pixels.reshape(h, w, channels)
-  return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+  pixels = pixels.reshape(*rows, w, channels)
+  return pixels if channels == 3 else np.repeat(pixels, 3, axis=-1)

@@ -1,0 +1,92 @@
+"""Batches of clips with a class each, as ctx_flax.data.pipeline makes them of images.
+
+'image' uint8 (b, t, s, s, 3), not normalised yet, or (b, views, t, s, s, 3) in an evaluation with several
+  views; in training float32, normalised, where erasing, mixup or cutmix is on;
+'label' int32 (b,), 'weight' float32 (b,), 'bad' int32 (b,), 'other_label' int32 (b,), 'lam' float32 (b,): as
+  there, of a video each.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ctx_flax.data import batches, clip_transforms, elements, mixing, pipeline
+from ctx_flax.data.batches import Batches, Row
+from ctx_flax.data.decode import BadImage
+from ctx_flax.data.elements import EvalElement, TrainElement
+from ctx_flax.data.sources import Source
+from ctx_flax.files import printable
+
+
+def check_settings(config: Any) -> None:
+  """Raises ValueError for a field that no batch of clips can be made with."""
+  pipeline.check_settings(config)
+  clip_transforms.check_settings(config)
+
+
+def train_batches(
+  source: Source, config: Any, start: int = 0, process: int = 0, processes: int = 1
+) -> Batches:
+  """Endless batches for the steps start, start + 1, ... of a run; see pipeline.train_batches.
+
+  Args:
+    source: of the videos.
+    config: uses seed, train.batch_size (of all processes together), model.segments and data.
+    start, process, processes: as there.
+
+  Returns:
+    Batches, to be closed. They raise BadImage for an unreadable video where config.data.on_bad_image is
+    'error', and for too many in a row.
+
+  Raises:
+    ValueError: a setting is wrong, or the processes cannot share a batch.
+  """
+  check_settings(config)
+  row = pipeline.TrainRow(clip_transforms.train_clip_transform(config))
+  element = TrainElement(source, row, config.data.on_bad_image, noun='video')
+  mix = mixing.mix_of(config.data)
+  return batches.train_batches(element, len(source), config, start, process, processes, mix=mix)
+
+
+def eval_batches(
+  source: Source, config: Any, process: int = 0, processes: int = 1, start: int = 0, *, views: str = 'center'
+) -> Batches:
+  """All videos once, in order, the last batch filled up with rows of weight 0. Unreadable ones weigh 0 too.
+
+  Args:
+    source: of the videos.
+    config: uses eval.{batch_size, crop_ratio}, model.segments and data.
+    process, processes, start: as for pipeline.eval_batches.
+    views: a name of clip_transforms.VIEWS; not read from config, as training evaluates one view all the same.
+
+  Returns:
+    Batches, to be closed. They raise what those of `train_batches` do.
+  """
+  check_settings(config)
+  row = EvalRow(clip_transforms.eval_clip_transform(config, views))
+  element = EvalElement(source, row, row.filling, config.data.on_bad_image)
+  return batches.eval_batches(element, len(source), config, process, processes, start)
+
+
+def describe_bad(source: Source, index: int, config: Any) -> str:
+  """'NAME: reason' of a video that cannot be read, on one line of valid UTF-8."""
+  try:
+    clip_transforms.eval_clip_transform(config)(source[index])
+  except (BadImage, OSError) as error:
+    return elements.describe(source, index, error)
+  return f'{printable(source.name(index))}: can be read now'
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalRow:
+  """Element of a source -> its clip, or its views, and its label."""
+
+  transform: clip_transforms.EvalClipTransform
+
+  def __call__(self, element: dict[str, Any]) -> Row:
+    return {'image': self.transform(element), 'label': np.int32(element['label'])}
+
+  def filling(self) -> Row:
+    """A black row of class 0."""
+    return {'image': np.zeros(self.transform.shape, np.uint8), 'label': np.int32(0)}
