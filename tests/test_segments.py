@@ -29,7 +29,7 @@ def test_every_rule_gives_frames_that_there_are(t):
     }
     for rule, (frames, shape) in clips.items():
       assert frames.dtype == np.int64 and frames.shape == shape, rule
-      assert 0 <= frames.min() and frames.max() < n, (rule, n)
+      assert frames.min() >= 0 and frames.max() < n, (rule, n)
       if 'dense' not in rule or n >= segments.WINDOW:
         assert (np.diff(frames) >= 0).all(), (rule, n)
 
@@ -102,7 +102,7 @@ def test_rules_by_name():
   last = max(segments.train_segments(n, t, np.random.default_rng(i), 'dense', 16)[-1] for i in range(400))
   assert last == 84 + 7 * 2
   for choose in (segments.test_segments, lambda *a: segments.train_segments(*a[:2], None, a[2])):
-    with pytest.raises(ValueError, match="^sampling is 'dens': it must be one of uniform, dense, twice$"):
+    with pytest.raises(ValueError, match=r"^sampling is 'dens': it must be one of uniform, dense, twice$"):
       choose(n, t, 'dens')
 
 
@@ -148,6 +148,6 @@ def test_the_released_draws(golden, t):
 
 
 def _assert_same_mean(frames, mean):
-  # Both are means of 3,000 draws; the chance of a difference of five standard errors is below one in a million.
+  # Means of 3,000 draws, both: one pair in a million differs by five standard errors.
   error = frames.std(0) * np.sqrt(2 / DRAWS)
   assert (np.abs(frames.mean(0) - mean) <= 5 * error + 1e-3).all()

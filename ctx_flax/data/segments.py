@@ -60,7 +60,7 @@ def dense_train(n: int, t: int, rng: np.random.Generator, window: int = WINDOW) 
   65 frames has one clip and its last frame may never be seen. Here every place is as likely as another.
   """
   _check(n, t)
-  return _dense(rng.integers(max(n - window, 0), endpoint=True), n, t, window)
+  return _dense(int(rng.integers(max(n - window, 0), endpoint=True)), n, t, window)
 
 
 def dense_eval(n: int, t: int, window: int = WINDOW) -> np.ndarray:
