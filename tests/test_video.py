@@ -90,6 +90,13 @@ def test_indices_may_repeat_and_go_back(tmp_path):
       read(path, [0, index])
 
 
+def test_times_that_several_frames_share_tell_nothing(tmp_path):
+  path = write_video(tmp_path / 'whole.mkv', codec='mpeg4', options={'g': '8'})
+  copy_packets(path, tmp_path / 'a.mkv', times=lambda i: 100 * (i | 1))
+  assert len({packet.pts for packet in packets(tmp_path / 'a.mkv')}) == 12
+  assert_equal_to(tmp_path / 'a.mkv', in_turn(path))
+
+
 @pytest.mark.parametrize('name', ['a.mkv', 'a.ts'])
 def test_a_stream_cut_between_keyframes_begins_with_the_first_that_can_be_decoded(tmp_path, name):
   path = copy_packets(write_video(tmp_path / f'whole_{name}'), tmp_path / name, first=3)
@@ -141,9 +148,10 @@ def test_damage_in_the_middle_spoils_its_own_frames_alone(tmp_path):
         assert (pixels == frames[i]).all() or 8 <= i < 16, i
 
 
-def test_a_video_that_ends_with_damage_ends_with_its_last_frame(tmp_path):
-  """More frames are counted than can be decoded."""
-  path = write_video(tmp_path / 'a.mkv', codec='libvpx', options={'g': '8'})
+@pytest.mark.parametrize('name, codec', [('a.mp4', 'libx264'), ('a.mkv', 'libvpx')])
+def test_a_video_that_ends_with_damage_ends_with_its_last_frame(tmp_path, name, codec):
+  """More frames are counted than can be decoded; in the first file nothing can from the last keyframe on."""
+  path = write_video(tmp_path / name, codec=codec, options={'g': '8'})
   frames = in_turn(path)
   damage(path, range(16, 24))
   for indices in ([23], [15, 23], range(24), [20, 21, 3]):

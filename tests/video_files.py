@@ -64,12 +64,14 @@ def packets(path):
     return [packet for packet in container.demux(container.streams.video[0]) if packet.size]
 
 
-def copy_packets(path, target, first):
-  """Copies a stream from its packet `first` on, without decoding."""
+def copy_packets(path, target, first=0, times=None):
+  """Copies a stream from its packet `first` on, without decoding; `times`: number -> another time of it."""
   with av.open(str(path)) as source, av.open(str(target), 'w') as output:
     stream = source.streams.video[0]
     copy = output.add_stream_from_template(stream)
-    for packet in [packet for packet in source.demux(stream) if packet.size][first:]:
+    for i, packet in enumerate([packet for packet in source.demux(stream) if packet.size][first:]):
+      if times:
+        packet.dts, packet.pts = 100 * i, times(i)
       packet.stream = copy
       output.mux(packet)
   return target
