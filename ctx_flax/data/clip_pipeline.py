@@ -58,7 +58,7 @@ def eval_batches(
     source: of the videos.
     config: uses eval.{batch_size, crop_ratio}, model.segments and data.
     process, processes, start: as for pipeline.eval_batches.
-    views: a name of clip_transforms.VIEWS; not read from config, as training evaluates one view all the same.
+    views: a name of clip_transforms.VIEWS.
 
   Returns:
     Batches, to be closed. They raise what those of `train_batches` do.

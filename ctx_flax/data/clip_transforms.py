@@ -36,6 +36,7 @@ class TrainClipTransform(transforms.Augmentation):
   image_size: int
   segments: int
   sampling: str
+  dense_window: int
   short_side: int
   crop_scales: tuple
   crop_scale: tuple
@@ -44,9 +45,8 @@ class TrainClipTransform(transforms.Augmentation):
 
   def __call__(self, element: dict[str, Any], rng: np.random.Generator) -> np.ndarray:
     with video.open_clip(element) as clip:
-      # 'twice' is a matter of tests.
-      draw = segments.dense_train if self.sampling == 'dense' else segments.uniform_train
-      frames = read_frames(clip, draw(clip.count, self.segments, rng))
+      numbers = segments.train_segments(clip.count, self.segments, rng, self.sampling, self.dense_window)
+      frames = read_frames(clip, numbers)
     seed = int(rng.integers(2**63))
     return np.stack([self.augment_frame(frame, np.random.default_rng(seed)) for frame in frames])
 
@@ -75,7 +75,7 @@ class EvalClipTransform:
     image_size: side of the centre crop and of the ten crops: corners and centre, each followed by its mirror.
     crop_ratio: image_size over the short side of the resized frames.
     views: 'center', 'ten_crop' or 'dense': three squares of the short side along the longer one.
-    segments, sampling: fields of config.model and config.data.
+    segments, sampling, dense_window: fields of config.model and config.data.
 
   Raises:
     BadImage, OSError: when called, for a file that cannot be read.
@@ -86,6 +86,7 @@ class EvalClipTransform:
   views: str
   segments: int
   sampling: str
+  dense_window: int
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -98,11 +99,12 @@ class EvalClipTransform:
   def frame_numbers(self, n: int) -> np.ndarray:
     """Which of n frames are seen: int (clips, t)."""
     if self.views == 'dense':
-      return segments.dense_clips(n, self.segments)
+      return segments.dense_clips(n, self.segments, window=self.dense_window)
     if self.sampling == 'twice':
       return segments.twice_clips(n, self.segments)
-    middle = segments.dense_eval if self.sampling == 'dense' else segments.uniform_eval
-    return middle(n, self.segments)[None]
+    if self.sampling == 'dense':
+      return segments.dense_eval(n, self.segments, self.dense_window)[None]
+    return segments.uniform_eval(n, self.segments)[None]
 
   def __call__(self, element: dict[str, Any]) -> np.ndarray:
     with video.open_clip(element) as clip:
@@ -146,7 +148,12 @@ def eval_clip_transform(config: Any, views: str = 'center') -> EvalClipTransform
   """The EvalClipTransform of a config, with a name of VIEWS."""
   data = config.data
   return EvalClipTransform(
-    data.image_size, config.eval.crop_ratio, views, config.model.segments, data.sampling
+    data.image_size,
+    config.eval.crop_ratio,
+    views,
+    config.model.segments,
+    data.sampling,
+    data.dense_window,
   )
 
 

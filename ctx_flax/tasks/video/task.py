@@ -33,7 +33,7 @@ class Video(Classification):
   def eval_batches(
     self, source: Any, config: Any, process: int = 0, processes: int = 1
   ) -> Iterator[dict[str, Any]]:
-    return clip_pipeline.eval_batches(source, config, process, processes)
+    return clip_pipeline.eval_batches(source, config, process, processes, views=config.eval.views)
 
   def objective(self, config: Any, model: Any, total_steps: int) -> Objective:
     return objective(config, model, total_steps, reading(config, model))
