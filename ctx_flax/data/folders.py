@@ -116,8 +116,8 @@ def _divided(
   for label, files in enumerate(classes.files.values()):
     if len(files) < 2:
       raise ValueError(
-        f'{printable(root / classes.names[label])} holds {len(files)} {kind.noun}s: data.test_share divides each '
-        'class, which needs two at least, one to train and one to test on'
+        f'{printable(root / classes.names[label])} holds {len(files)} {kind.noun}s: data.test_share divides '
+        'each class, which needs two at least, one to train and one to test on'
       )
     held_out = min(max(1, round(data.test_share * len(files))), len(files) - 1)
     order = rng.permutation(len(files))

@@ -1,4 +1,4 @@
-"""Which files below a folder are images, or of another kind: one answer for training, prediction and the rest.
+"""Which files below a folder are images (or of another kind): one answer for training, prediction and all.
 
 Hidden files and folders and those that systems leave behind are left out, links are followed, and each real
 folder is visited once, so that a link that leads back up does no harm.

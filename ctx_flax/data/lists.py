@@ -45,11 +45,10 @@ class ListForm:
 
   def parts(self, line: str) -> tuple[str, str]:
     """(name, label) of a line without blanks around; a name may hold blanks, and is '' if there is none."""
+    parts = line.rsplit(None, 2)
+    if self.frames and len(parts) == 3 and parts[1].isdecimal():
+      return parts[0], parts[2]
     name, label = ('', *line.rsplit(None, 1))[-2:]
-    if self.frames:
-      before, frames = ('', *name.rsplit(None, 1))[-2:]
-      if before and frames.isdecimal():
-        return before, label
     return name, label
 
 
