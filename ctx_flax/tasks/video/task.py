@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from ctx_flax.data import clip_pipeline, clip_sources, image_grid, sources
+from ctx_flax.data import clip_pipeline, clip_sources, image_grid
 from ctx_flax.models import MODELS
 from ctx_flax.tasks.classification.objective import objective
 from ctx_flax.tasks.classification.task import Classification
@@ -61,7 +61,7 @@ class Video(Classification):
     clip_pipeline.check_settings(config)
 
   def remarks(self, train_source: Any, test_source: Any) -> list[str]:
-    return sources.describe(train_source, test_source, 'video')
+    return clip_sources.describe(train_source, test_source)
 
   def describe_bad(self, source: Any, index: int, config: Any) -> str:
     return clip_pipeline.describe_bad(source, index, config)
