@@ -115,7 +115,7 @@ def test_csv_files_can_be_named(root, spelling):
 def test_other_columns_in_any_order_are_left_alone(root):
   """Also behind a byte order mark, as spreadsheets write it."""
   (root / 'train.csv').write_text(
-    '\ufeffis_cc,time_end,time_start,youtube_id,label,split\n1,20,10,abcdefghijk,riding,x\n', encoding='utf-8'
+    '\ufefftime_end,is_cc,time_start,youtube_id,label,split\n20,1,10,abcdefghijk,riding,x\n', encoding='utf-8'
   )
   assert elements(opened(root)) == [('abcdefghijk_000010_000020.mp4', 0)]
 

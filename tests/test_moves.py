@@ -26,8 +26,9 @@ def decoded(content):
 
 @pytest.fixture
 def encoded(monkeypatch):
-  """Files that say what was encoded, without PyAV; the list of their frames."""
+  """Files that say what was drawn for them, without OpenCV and PyAV; the list of their frames."""
   made = []
+  monkeypatch.setattr(moves_render, 'render', lambda scene, axis, rng, split: rng.random(2))
   monkeypatch.setattr(
     moves_render, 'encode', lambda frames: made.append(frames) or str(frames.sum()).encode()
   )
@@ -175,22 +176,24 @@ def test_an_ended_run_is_gone_on_with(tmp_path, monkeypatch):
   assert (tmp_path / 'complete').exists() and not list(tmp_path.rglob('*.part'))
 
 
-def test_two_runs_at_once_make_the_same_folder(tmp_path, monkeypatch):
-  """The second one starts and ends while the first is at work."""
+@pytest.mark.parametrize('moment', ['settings.json', '0000.mp4'])
+def test_two_runs_at_once_make_the_same_folder(tmp_path, encoded, monkeypatch, moment):
+  """The second one starts and ends while the first is about to give a file its name."""
   inner = []
+  replace = moves.os.replace
 
-  def encode(frames):
-    if not inner:
+  def replace_later(part, path):
+    if path.name == moment and not inner:
       inner.append(None)
       inner[0] = moves.moves(settings(tmp_path), 'train')
-    return b'whole'
+    replace(part, path)
 
-  monkeypatch.setattr(moves_render, 'encode', encode)
+  monkeypatch.setattr(moves.os, 'replace', replace_later)
   monkeypatch.setattr(moves.os, 'cpu_count', lambda: 1)
   source = moves.moves(settings(tmp_path), 'train')
   assert len(source) == len(inner[0]) == 40
-  assert {file.read_bytes() for file in tmp_path.glob('*/*/*.mp4')} == {b'whole'}
-  assert not list(tmp_path.rglob('*.part'))
+  assert all(file.read_bytes() for file in tmp_path.glob('*/*/*.mp4'))
+  assert (tmp_path / 'complete').exists() and not list(tmp_path.rglob('*.part'))
 
 
 def test_without_a_path_the_folder_is_in_the_cache_by_its_settings(tmp_path, encoded, monkeypatch):
