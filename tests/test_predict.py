@@ -20,6 +20,7 @@ from ctx_flax.analysis.file_names import find_files
 from ctx_flax.analysis.funnel import funnel
 from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.run import open_run
+from ctx_flax.tasks.classification.task import TASK
 from ctx_flax.training.halt import Halt
 
 NAMES = ('ant', 'bee', 'cat', 'dog')
@@ -94,7 +95,8 @@ def written(name, kind, encoding, stream_type=io.TextIOWrapper):
   values = {key: np.asarray(v)[0].tolist() for key, v in funnel(hand_made('reduction'), top=2).items()}
   content = io.BytesIO()
   stream = stream_type(content, encoding=encoding, newline='')
-  run = types.SimpleNamespace(num_classes=4, model=types.SimpleNamespace(contextual=True, dims=(1, 1, 1, 1)))
+  model = types.SimpleNamespace(contextual=True, dims=(1, 1, 1, 1))
+  run = types.SimpleNamespace(num_classes=4, model=model, task=TASK)
   predict.WRITERS[kind](stream, 2, run)(predict.describe(name, values, NAMES))
   stream.flush()
   return content.getvalue()

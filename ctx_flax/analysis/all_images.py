@@ -32,7 +32,7 @@ def over_images(
   parts = list(in_batches(run, function, text, source, limit))
   rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
   if not len(rows['label']):
-    raise BadImage('none of the images could be read: check data.path')
+    raise BadImage(f'none of the {run.task.examples} could be read: check data.path')
   return rows
 
 
@@ -48,8 +48,8 @@ def in_batches(
   source = run.source if source is None else source
 
   def outputs(variables, batch):
-    _, out = apply_in_turn(run.model, variables, batch['image'])
-    return {**function(out, batch['label']), 'label': batch['label']}
+    _, out = apply_in_turn(run.model, variables, run.task.inputs(run.config, batch['image']))
+    return {**function(run.task.decisions(run.model, out), batch['label']), 'label': batch['label']}
 
   return rows_of(
     outputs,
@@ -60,4 +60,5 @@ def in_batches(
     min(limit or len(source), len(source)),
     text,
     stream=stream,
+    examples=run.task.examples,
   )

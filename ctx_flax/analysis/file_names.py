@@ -6,10 +6,11 @@ import pathlib
 from collections.abc import Callable, Iterator
 
 from ctx_flax.data import image_files
+from ctx_flax.data.image_files import IMAGE, FileKind
 from ctx_flax.files import printable, unprintable
 
 
-def find_files(text: str, warn: Callable[[str], None] | None = None) -> list[str]:
+def find_files(text: str, warn: Callable[[str], None] | None = None, kind: FileKind = IMAGE) -> list[str]:
   """The image files that `text` names: files, folders (with all below them) and globs, between commas.
 
   A name that exists wins over what its letters mean: over commas that separate, over brackets and stars of a
@@ -19,6 +20,7 @@ def find_files(text: str, warn: Callable[[str], None] | None = None) -> list[str
   Args:
     text: as said.
     warn: is told in a line what of folders was left out, if anything.
+    kind: of the files, instead of images.
 
   Returns:
     Paths in the order given, those of a folder or glob sorted; each once.
@@ -29,13 +31,13 @@ def find_files(text: str, warn: Callable[[str], None] | None = None) -> list[str
   """
   files: dict[str, None] = {}
   for name in _names(text):
-    files |= dict.fromkeys(_files_of(name, warn))
+    files |= dict.fromkeys(_files_of(name, warn, kind))
   if not files:
-    raise ValueError('no images are named: give files, folders or globs, separated by commas')
+    raise ValueError(f'no {kind.noun}s are named: give files, folders or globs, separated by commas')
   return list(files)
 
 
-def listed_files(path: str, warn: Callable[[str], None] | None = None) -> list[str]:
+def listed_files(path: str, warn: Callable[[str], None] | None = None, kind: FileKind = IMAGE) -> list[str]:
   """The image files that a file names: one name in a line, or separated by NUL bytes if it holds any.
 
   The names are taken as they stand, of files and folders, relative to the working folder; empty ones are
@@ -43,7 +45,7 @@ def listed_files(path: str, warn: Callable[[str], None] | None = None) -> list[s
 
   Args:
     path: of the list; /dev/stdin is one.
-    warn: as for `find_files`.
+    warn, kind: as for `find_files`.
 
   Raises:
     ValueError: no name, or one that leads to no file, told with its place.
@@ -60,9 +62,9 @@ def listed_files(path: str, warn: Callable[[str], None] | None = None) -> list[s
     existing = next((known for known in (name, name.removesuffix('\r')) if _existing(known)), '')
     if not existing:
       raise ValueError(f"{printable(path)}, {kind} {number}: '{printable(name)}' leads to no file")
-    files |= dict.fromkeys(_files_of(existing, warn))
+    files |= dict.fromkeys(_files_of(existing, warn, kind))
   if not files:
-    raise ValueError(f'{printable(path)} names no images')
+    raise ValueError(f'{printable(path)} names no {kind.noun}s')
   return list(files)
 
 
@@ -92,7 +94,7 @@ def _existing(name: str) -> str:
   return next((path for path in meanings if os.path.exists(path)), '')
 
 
-def _files_of(name: str, warn: Callable[[str], None] | None) -> list[str]:
+def _files_of(name: str, warn: Callable[[str], None] | None, kind: FileKind) -> list[str]:
   path = _existing(name)
   if not path:
     files = sorted(set(_matches('', os.path.expanduser(name))))
@@ -101,12 +103,12 @@ def _files_of(name: str, warn: Callable[[str], None] | None) -> list[str]:
     return files
   if not os.path.isdir(path):
     return [str(pathlib.Path(path))]
-  left_out = image_files.LeftOut()
+  left_out = image_files.LeftOut(noun=kind.noun)
   folder = str(pathlib.Path(path))
-  files = [os.path.join(folder, file) for file in image_files.list_images(folder, left_out)]
+  files = [os.path.join(folder, file) for file in image_files.list_files(folder, left_out, kind)]
   if not files:
-    endings = ' '.join(image_files.image_suffixes())
-    raise ValueError(f"'{printable(name)}' holds no image files ({endings})")
+    endings = ' '.join(kind.suffixes())
+    raise ValueError(f"'{printable(name)}' holds no {kind.noun} files ({endings})")
   if warn is not None:
     for line in left_out.lines():
       warn(f'{printable(folder)}: {line}')

@@ -1,4 +1,4 @@
-"""The images that are looked at: files that somebody names, or images of the run's test set."""
+"""The images or clips that are looked at: files that somebody names, or some of the run's test set."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,31 +7,35 @@ from typing import Any
 import numpy as np
 
 from ctx_flax.analysis.file_names import find_files
-from ctx_flax.data import image_grid, transforms
+from ctx_flax.data import image_grid
 from ctx_flax.data.decode import BadImage
-from ctx_flax.data.file_source import FileSource
 from ctx_flax.data.sources import Source
 from ctx_flax.files import printable
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-  """A few images as the network sees them.
+  """A few images, or clips, as the network sees them.
 
   Attributes:
-    arrays: float32 (m, s, s, 3), normalised.
-    pixels: uint8 (m, s, s, 3), the same to look at.
+    arrays: float32 (m, s, s, 3), normalised; of clips (m, t, s, s, 3).
+    frames: uint8, the same to look at.
+    pixels: uint8 (m, s, s, 3), a picture of each: a clip's middle frame.
     labels: int (m,); -1 where the class is not known.
     names: m names of files, or what the source calls them; for figures see ctx_flax.files.printable.
   """
 
   arrays: np.ndarray
-  pixels: np.ndarray
+  frames: np.ndarray
   labels: np.ndarray
   names: tuple[str, ...]
 
   def __len__(self) -> int:
     return len(self.names)
+
+  @property
+  def pixels(self) -> np.ndarray:
+    return self.frames if self.frames.ndim == 4 else self.frames[:, self.frames.shape[1] // 2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +81,6 @@ def normalised_for(images: Images, data: Any, other: Any) -> Images:
   return dataclasses.replace(images, arrays=(images.arrays * scale + shift).astype(np.float32))
 
 
-def files_as_source(files: Sequence[str], class_names: Sequence[str]) -> FileSource:
-  """A Source of image files whose classes are not known; every label is 0."""
-  return FileSource('', files, np.zeros(len(files), np.int32), class_names)
-
-
 def chosen_images(run: Any, paths: str, indices: Sequence[int], field: str) -> Images:
   """The images of files, or of the test set where `paths` is ''.
 
@@ -99,14 +98,15 @@ def chosen_images(run: Any, paths: str, indices: Sequence[int], field: str) -> I
   """
   source: Source
   if paths:
-    source = files_as_source(find_files(paths), run.class_names)
+    source = run.task.source_of_files(find_files(paths, kind=run.task.kind), run.class_names)
     indices = range(len(source))
   else:
     source = run.source
     wrong = [i for i in indices if not 0 <= i < len(source)]
     if wrong or not indices:
-      raise ValueError(f'{field}.indices is {tuple(indices)}: the test images are 0 to {len(source) - 1}')
-  transform = transforms.eval_transform(run.config)
+      examples = run.task.examples
+      raise ValueError(f'{field}.indices is {tuple(indices)}: the test {examples} are 0 to {len(source) - 1}')
+  transform = run.task.transform(run.config)
   arrays, labels = [], []
   for index in indices:
     try:
@@ -115,7 +115,7 @@ def chosen_images(run: Any, paths: str, indices: Sequence[int], field: str) -> I
     except (BadImage, OSError) as error:
       raise ValueError(printable(f'{source.name(index)} cannot be read: {error}')) from error
     labels.append(-1 if paths else element['label'])
-  images = np.stack(arrays)
+  images = np.asarray(run.task.inputs(run.config, np.stack(arrays)))
   data = run.config.data
   return Images(
     images,

@@ -17,9 +17,10 @@ from ctx_flax import terminal
 from ctx_flax.analysis.all_images import in_batches
 from ctx_flax.analysis.file_names import find_files, listed_files
 from ctx_flax.analysis.funnel import funnel
-from ctx_flax.analysis.images import files_as_source
 from ctx_flax.analysis.records import plain
 from ctx_flax.analysis.run import check_task, open_run
+from ctx_flax.data.image_files import IMAGE
+from ctx_flax.tasks import task_of
 from ctx_flax.training.halt import Halt, bad_data, bad_input, failed_report
 
 FORMATS = 'table', 'jsonl', 'csv'
@@ -46,7 +47,8 @@ def predict(config, workdir):
     check_task(config)
     options = config.predict
     check_settings(options)
-    files = named_files(options, say)
+    task = task_of(config)
+    files = named_files(options, say, task.kind)
     config = config.copy_and_resolve_references()
     config.data.on_bad_image = 'skip'
     config.eval.batch_size = batch_size(len(files), config.eval.batch_size)
@@ -58,11 +60,11 @@ def predict(config, workdir):
       write(prediction)
       found.append(prediction)
   if not found:
-    raise Halt(f'none of the {len(files)} images could be read', 2)
+    raise Halt(f'none of the {len(files)} {task.examples} could be read', 2)
   if len(found) < len(files):
-    say(f'{len(files) - len(found)} of {len(files)} images could not be read')
+    say(f'{len(files) - len(found)} of {len(files)} {task.examples} could not be read')
   if options.output:
-    say(f'{len(found)} images in {file_text.printable(options.output)}')
+    say(f'{len(found)} {task.examples} in {file_text.printable(options.output)}')
   return found
 
 
@@ -79,10 +81,10 @@ def check_settings(options):
     )
 
 
-def named_files(options, warn=None):
-  """The files that predict.images and predict.list name, each once."""
-  named = find_files(options.images, warn) if options.images else []
-  listed = listed_files(options.list, warn) if options.list else []
+def named_files(options, warn=None, kind=IMAGE):
+  """The files of a kind that predict.images and predict.list name, each once."""
+  named = find_files(options.images, warn, kind) if options.images else []
+  listed = listed_files(options.list, warn, kind) if options.list else []
   return list(dict.fromkeys((*named, *listed)))
 
 
@@ -97,28 +99,29 @@ def predictions(run, files, top):
 
   Args:
     run: a Run.
-    files: paths of image files.
+    files: paths of image or video files.
     top: how many classes of each stage.
   """
   top = min(top, run.num_classes)
-  source = files_as_source(files, run.class_names)
+  source = run.task.source_of_files(files, run.class_names)
   taken = lambda out, _: funnel(out, top)
   for rows in in_batches(run, taken, 'predicted', source, stream=sys.stderr):
     for row in range(len(rows['index'])):
       values = {name: value[row].tolist() for name, value in rows.items()}
-      yield describe(files[values['index']], values, run.class_names)
+      yield describe(files[values['index']], values, run.class_names, run.task.kind.noun)
 
 
-def describe(name, values, class_names):
+def describe(name, values, class_names, noun='image'):
   """A prediction as nested dicts.
 
   Args:
     name: of the image.
     values: one row of what `funnel` returns.
     class_names: by number.
+    noun: what it is.
 
   Returns:
-    {'image': name, 'classes': [{'class', 'probability'}, ...] best first, without those that were dropped,
+    {noun: name, 'classes': [{'class', 'probability'}, ...] best first, without those that were dropped,
     'funnel': [{'stage', 'classes': the same of the stage, 'kept': how many go on (not at the last stage),
     'answer_place': place of the final answer, from 1}, ...]}.
   """
@@ -134,7 +137,7 @@ def describe(name, values, class_names):
     if f'kept{stage}' in values:
       step['kept'] = values[f'kept{stage}']
     steps.append(step)
-  return {'image': name, 'classes': steps[-1]['classes'], 'funnel': steps}
+  return {noun: name, 'classes': steps[-1]['classes'], 'funnel': steps}
 
 
 @contextlib.contextmanager
@@ -157,9 +160,8 @@ def set_encoding(stream, **options):
 
 def funnel_table(prediction, num_classes):
   """A rich table of one prediction."""
-  table = rich.table.Table(
-    title=rich.text.Text(file_text.printable(prediction['image'])), title_justify='left', width=80
-  )
+  name = next(iter(prediction.values()))
+  table = rich.table.Table(title=rich.text.Text(file_text.printable(name)), title_justify='left', width=80)
   for column in ('stage', 'best classes', 'answer is', 'kept'):
     table.add_column(column, justify='left' if column == 'best classes' else 'right')
   for step in prediction['funnel']:
@@ -186,11 +188,14 @@ def _write_lines(stream, top, run):
 
 
 def _write_csv(stream, top, run):
-  """A row per image: its best classes, then each stage's best class, what it kept, and the answer's place."""
+  """A row per example: its best classes, then each stage's best class, what it kept, the answer's place."""
   top = min(top, run.num_classes)
   last = len(run.model.dims)
   stages = range(1, last + 1) if run.model.contextual else (last,)
-  columns = ['image', *(f'{kind}{i}' for i in range(1, top + 1) for kind in ('class', 'probability'))]
+  columns = [
+    run.task.kind.noun,
+    *(f'{kind}{i}' for i in range(1, top + 1) for kind in ('class', 'probability')),
+  ]
   of_stage = ('best', 'probability', 'kept', 'answer_place')
   columns += [f'stage{s}_{kind}' for s in stages for kind in of_stage]
   set_encoding(stream, encoding='utf-8')  # whatever the locale: who reads it asks for none
@@ -198,7 +203,7 @@ def _write_csv(stream, top, run):
   writer.writerow(columns)
 
   def write(prediction):
-    row = [prediction['image']]
+    row = [prediction[run.task.kind.noun]]
     for c in prediction['classes'] + [{'class': '', 'probability': ''}] * (top - len(prediction['classes'])):
       row += [c['class'], c['probability']]
     for step in prediction['funnel']:

@@ -10,12 +10,11 @@ import jax
 
 from ctx_flax.layers.contextualizer import default_class_counts
 from ctx_flax.tasks import check_served, task_of
-from ctx_flax.tasks.classification import networks
 from ctx_flax.training import distributed, restore, run_folder, setup
 from ctx_flax.training.task import Task
 
-# The tasks whose runs the analyses understand: what they look at is classes of images.
-SERVED = ('classification',)
+# The tasks whose runs the analyses understand: what they look at is classes of images or clips.
+SERVED = ('classification', 'video')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +71,14 @@ class Run:
     return self.workdir / 'analysis'
 
   def apply(self, variables, images):
-    """model.apply(variables, images, train=False), compiled: (b, h, w, 3) -> (logits, out)."""
-    return _apply(self.model, variables, images)
+    """model.apply(variables, images, train=False), compiled: (b, h, w, 3), or clips -> (logits, out)."""
+    return _apply(self.model, self.task, variables, images)
 
 
-@functools.partial(jax.jit, static_argnames='model')  # runs of equal networks share it
-def _apply(model, variables, images):
-  return model.apply(variables, images, train=False)
+@functools.partial(jax.jit, static_argnames=('model', 'task'))  # runs of equal networks share it
+def _apply(model, task, variables, images):
+  logits, out = model.apply(variables, images, train=False)
+  return logits, task.decisions(model, out)
 
 
 def check_task(config):
@@ -108,6 +108,7 @@ def open_run(config, workdir, images=True, warn=print):
   workdir = pathlib.Path(os.path.expanduser(workdir))
   check_task(config)
   task = task_of(config)
+  config = task.one_view(config)
   if images and restore.from_file(config, workdir) and run_folder.saved(workdir) is not None:
     raise ValueError(
       f'{workdir} is the folder of a run that did not start from {config.init.weights}: take another '
@@ -115,7 +116,7 @@ def open_run(config, workdir, images=True, warn=print):
     )
   setup.prepare_jax(config)
   distributed.check_alone('an analysis')
-  source = task.open_source(config, 'test') if images else networks.classes_of(config, workdir, warn)
+  source = task.open_source(config, 'test') if images else task.classes_of(config, workdir, warn)
   config = task.resolve(config, workdir, source)
   setup.check_settings(config, task)
   model, variables, step, weights = restore.restore_network(config, workdir, task, source)

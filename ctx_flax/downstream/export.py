@@ -54,11 +54,11 @@ def export(config, workdir):
   """
   workdir = pathlib.Path(os.path.expanduser(workdir))
   with bad_input():
-    check_served(config, 'the export')
+    check_served(config, 'the export', ('classification', 'video'))
     setup.prepare_jax(config)
     distributed.check_alone('the export')
     task = task_of(config)
-    classes = networks.classes_of(config, workdir)
+    classes = task.classes_of(config, workdir)
     config = task.resolve(config, workdir, classes)
     setup.check_settings(config, task)
     model, weights, step, which = restore.restore_network(config, workdir, task, classes)

@@ -53,6 +53,7 @@ def rows_of(
   text: str,
   first: int = 0,
   stream: Any = None,
+  examples: str = 'images',
 ) -> Iterator[dict[str, np.ndarray]]:
   """What a function of a network gives for every example that can be read, batch by batch, with progress.
 
@@ -66,6 +67,7 @@ def rows_of(
     text: what the progress display says is done.
     first: number of the first batch, from 0.
     stream: where progress is shown; None is the standard output.
+    examples: what they are, in the plural.
 
   Yields:
     {name: array (m, ...)} of the examples of a batch, with their numbers as 'index'.
@@ -83,7 +85,7 @@ def rows_of(
         kept = (batch['weight'] > 0) & (index < count)
         yield {name: value[kept] for name, value in {**outputs[''], 'index': index}.items()}
         rate = (time.monotonic() - began) / (number - first)
-        shown = f'{text}: {min(number * size, count):,} images'
+        shown = f'{text}: {min(number * size, count):,} {examples}'
         progress.update(number, shown, rate * (total - number))
         if number == total:
           break

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.data import sources
 from ctx_flax.models import MODELS, create_model, used_keywords
 from ctx_flax.training import restore
 from ctx_flax.training.parallel import AXIS
@@ -58,19 +57,22 @@ def check_classes(train_source: Any, test_source: Any) -> None:
     )
 
 
-def classes_of(config: Any, workdir: Any, warn: Callable[[str], Any] = print) -> Any:
+def classes_of(
+  config: Any, workdir: Any, open_source: Callable[[Any, str], Any], warn: Callable[[str], Any] = print
+) -> Any:
   """Number and names of the classes, from the data or, if it is not available, from the weights.
 
   Args:
     config: of the run.
     workdir: its folder; without a run in it, init.weights are read.
+    open_source: of the task.
     warn: is told in one line if classes are called by their numbers.
 
   Returns:
     What build_model asks of a source.
   """
   try:
-    return sources.open_source(config.data, 'train')
+    return open_source(config, 'train')
   except FileNotFoundError as error:
     path = config.init.weights if restore.from_file(config, workdir) else workdir
     about = restore.read_weights(path).about

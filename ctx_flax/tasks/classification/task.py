@@ -2,12 +2,15 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
-from ctx_flax.data import image_grid, pipeline, sources
+from ctx_flax.data import image_grid, pipeline, sources, transforms
+from ctx_flax.data.file_source import FileSource
+from ctx_flax.data.image_files import IMAGE
 from ctx_flax.models import weights
 from ctx_flax.models.summary import summarise
 from ctx_flax.tasks.classification import class_counts, networks, results
@@ -109,6 +112,34 @@ class Classification(Task):
     self, config: Any, model: Any, last_step: int
   ) -> tuple[set[int], Callable[[int], dict[str, Any]]]:
     return class_counts.milestones(config, model, last_step)
+
+  # What the analyses and the export ask.
+
+  kind = IMAGE  # of the files that they are given
+
+  def classes_of(self, config: Any, workdir: Any, warn: Callable[[str], Any] = print) -> Any:
+    """See networks.classes_of."""
+    return networks.classes_of(config, workdir, self.open_source, warn)
+
+  def source_of_files(self, files: Sequence[str], class_names: Sequence[str]) -> Any:
+    """A Source of files whose classes are not known; every label is 0."""
+    return FileSource('', files, np.zeros(len(files), np.int32), class_names)
+
+  def transform(self, config: Any) -> Callable[[dict[str, Any]], np.ndarray]:
+    """Element of a source -> an example of a batch, as in a test."""
+    return transforms.eval_transform(config)
+
+  def inputs(self, config: Any, examples: Any) -> Any:
+    """The examples of a batch as the network takes them."""
+    return examples
+
+  def decisions(self, model: Any, out: Any) -> Any:
+    """The outputs of a network with one decision of every stage about an example, (b, n)."""
+    return out
+
+  def one_view(self, config: Any) -> Any:
+    """The config with tests that look at an example once."""
+    return config
 
 
 TASK: Task = Classification()

@@ -62,39 +62,44 @@ def frame_metrics(out: Mapping[str, Any], labels: jax.Array, weights: jax.Array)
   return decided(out, labels, weights)[1]
 
 
-def decided(
-  out: Mapping[str, Any], labels: jax.Array, weights: jax.Array, average: str = 'probabilities'
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def together(out: Mapping[str, Any], average: str = 'probabilities') -> dict[str, Any]:
   """What k decisions about each clip say together.
 
   Args:
     out: scores{s}, logits{s} float, alive{s} and considered{s} bool, (b, k, n) each.
-    labels, weights: (b,).
     average: of 'probabilities', in which a class that a decision excludes has 0, or of 'scores', for plain
       networks.
 
   Returns:
-    (the same arrays as (b, n), of one decision: scores and logits are the logarithms of mean probabilities;
-    the metrics of `stage_metrics`, recalls being shares of decisions).
+    The same arrays as (b, n), of one decision: scores and logits are the logarithms of mean probabilities,
+    and a class is alive, or considered, where one decision has it so.
   """
-  together: dict[str, Any] = {}
+  found: dict[str, Any] = {}
   for stage in stages_of(out):
     logits = out[f'logits{stage}']
     _, k, n = logits.shape
     if average == 'scores':
-      together[f'scores{stage}'] = out[f'scores{stage}'].mean(1)
+      scores = out[f'scores{stage}'].mean(1)
     else:
-      together[f'scores{stage}'] = log_mean_probability(logits.reshape(-1, n), k)
-    for name in (f'alive{stage}', f'considered{stage}'):
-      together[name] = out[name].any(1)
-    together[f'logits{stage}'] = together[f'scores{stage}']
-  measured = stage_metrics(together, labels, weights)
+      scores = log_mean_probability(logits.reshape(-1, n), k)
+    found |= {name: out[name].any(1) for name in (f'alive{stage}', f'considered{stage}')}
+    found |= {f'scores{stage}': scores, f'logits{stage}': scores}
+  return found
+
+
+def decided(
+  out: Mapping[str, Any], labels: jax.Array, weights: jax.Array, average: str = 'probabilities'
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """`together` and the metrics of `stage_metrics`, in which recalls are shares of the k decisions."""
+  said = together(out, average)
+  measured = stage_metrics(said, labels, weights)
+  k = out[f'scores{stages_of(out)[-1]}'].shape[1]
   each, rows = each_frame(out, {'label': labels, 'weight': weights}, k)
   recalls = stage_metrics(each, rows['label'], rows['weight'])
   recalls = {
     name: (total / k, count / k) for name, (total, count) in recalls.items() if name.startswith('recall')
   }
-  return together, measured | recalls
+  return said, measured | recalls
 
 
 def decisions(out: Mapping[str, Any]) -> list[str]:

@@ -2,15 +2,18 @@
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ctx_flax.data import clip_pipeline, clip_sources, image_grid
+import numpy as np
+
+from ctx_flax.data import clip_pipeline, clip_sources, clip_transforms, image_grid
+from ctx_flax.data.clip_files import VIDEO, VideoFiles
 from ctx_flax.models import MODELS
 from ctx_flax.tasks.classification.objective import objective
 from ctx_flax.tasks.classification.task import Classification
 from ctx_flax.tasks.video.evaluator import ClipEvaluator
-from ctx_flax.tasks.video.reading import AVERAGES, reading
+from ctx_flax.tasks.video.reading import AVERAGES, normalised, per_frame, reading, together
 from ctx_flax.training.task import Batch, Objective, Task
 
 GRID = 16  # clips in the picture of augmented ones
@@ -70,6 +73,27 @@ class Video(Classification):
     captions = image_grid.captions(dict(batch), source.class_names)[:GRID]
     data = config.data
     image_grid.save_image_grid(batch['image'][:GRID], pathlib.Path(path), data.mean, data.std, captions)
+
+  kind = VIDEO
+
+  def source_of_files(self, files: Sequence[str], class_names: Sequence[str]) -> Any:
+    return VideoFiles('', files, np.zeros(len(files), np.int32), class_names)
+
+  def transform(self, config: Any) -> Callable[[dict[str, Any]], np.ndarray]:
+    return clip_transforms.eval_clip_transform(config)
+
+  def inputs(self, config: Any, examples: Any) -> Any:
+    return normalised(examples, config.data.mean, config.data.std)
+
+  def decisions(self, model: Any, out: Any) -> Any:
+    return {**out, **together(out)} if per_frame(model) else out
+
+  def one_view(self, config: Any) -> Any:
+    config = config.copy_and_resolve_references()
+    config.eval.views = 'center'
+    if config.data.sampling == 'twice':  # and not at two sets of frames
+      config.data.sampling = 'uniform'
+    return config
 
 
 TASK: Task = Video()
