@@ -151,7 +151,7 @@ def small_size(width: int, height: int, short_side: int) -> tuple[int, int]:
 def _write_video(clip: 'VideoFile', path: pathlib.Path, job: Job) -> None:
   import av
 
-  first, *_ = clip.read([0])
+  (first,) = clip.read([0])
   size = small_size(first.shape[1], first.shape[0], job.short_side)
   options = {'g': str(KEYFRAMES), 'sc_threshold': '0', 'bf': '0', 'tune': 'fastdecode', 'crf': str(job.crf)}
   try:
