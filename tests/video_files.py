@@ -81,8 +81,9 @@ def damage(path, numbers):
   """Overwrites the data of packets with noise."""
   data = bytearray(path.read_bytes())
   for packet in [packets(path)[number] for number in numbers]:
-    noise = np.random.default_rng(0).integers(0, 256, packet.size - 4, dtype=np.uint8)
-    data[packet.pos + 4 : packet.pos + packet.size] = noise.tobytes()  # behind the length, which stays
+    start = packet.pos + 5  # the length and the kind of an H.264 packet stay
+    noise = np.random.default_rng(0).integers(0, 256, packet.size - 5, dtype=np.uint8)
+    data[start : start + len(noise)] = noise.tobytes()
   path.write_bytes(data)
   return path
 

@@ -56,7 +56,7 @@ def write_folder(name: str, root: pathlib.Path, options: argparse.Namespace) -> 
   values = {option: getattr(options, option) for option in OPTIONS[name]}
   data = argparse.Namespace(**DEFAULTS | values, name=name)
   opened = {split: sources.open_source(data, split) for split in FOLDERS}
-  _claim(root, {'name': name, **values})
+  claim(root, {'name': name, **values})
   total = sum(map(len, opened.values()))
   with rich.progress.Progress(console=terminal.console(sys.stderr)) as progress:
     task = progress.add_task(name, total=total)
@@ -67,6 +67,24 @@ def write_folder(name: str, root: pathlib.Path, options: argparse.Namespace) -> 
         progress.advance(task)
   option = files.shell_word(f'--config.data.path={root}')
   return f'--config.data.name=image_folder {option} --config.data.image_size={data.image_size}'
+
+
+def claim(root: pathlib.Path, settings: dict[str, Any]) -> None:
+  """Makes the folder and notes what is written into it; ValueError if it holds something else."""
+  file, shown = root / SETTINGS, files.printable(root)
+  if root.exists() and not root.is_dir():
+    raise ValueError(f'{shown} is not a folder')
+  if not file.exists():
+    if root.exists() and any(path.suffix != '.part' for path in root.iterdir()):
+      raise ValueError(f'{shown} holds other files: give a new or an empty folder')
+    files.write_text(file, json.dumps(settings) + '\n')
+    return
+  try:
+    written = json.loads(file.read_text(encoding='utf-8', errors='replace'))
+  except ValueError:
+    written = None
+  if written != settings:
+    raise ValueError(f'{shown} holds a set of other settings ({files.printable(file)}): give another folder')
 
 
 def class_folder(label: int, name: str, num_classes: int) -> str:
@@ -92,21 +110,3 @@ def _png(pixels: np.ndarray) -> bytes:
   content = io.BytesIO()
   Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(content, 'PNG')
   return content.getvalue()
-
-
-def _claim(root: pathlib.Path, settings: dict[str, Any]) -> None:
-  """Makes the folder and notes what is written into it; ValueError if it holds something else."""
-  file, shown = root / SETTINGS, files.printable(root)
-  if root.exists() and not root.is_dir():
-    raise ValueError(f'{shown} is not a folder')
-  if not file.exists():
-    if root.exists() and any(path.suffix != '.part' for path in root.iterdir()):
-      raise ValueError(f'{shown} holds other files: give a new or an empty folder')
-    files.write_text(file, json.dumps(settings) + '\n')
-    return
-  try:
-    written = json.loads(file.read_text(encoding='utf-8', errors='replace'))
-  except ValueError:
-    written = None
-  if written != settings:
-    raise ValueError(f'{shown} holds a set of other settings ({files.printable(file)}): give another folder')

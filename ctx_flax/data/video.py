@@ -48,16 +48,23 @@ def open_clip(element: dict[str, Any]) -> Iterator[Clip]:
     folder, names = element['frames']
     yield FrameFolder(folder, names)
     return
+  require_pyav()
+  from ctx_flax.data.video_file import VideoFile
+
+  with VideoFile(element['video']) as clip:
+    yield clip
+
+
+def require_pyav() -> None:
+  """Raises ImportError, in one line, if PyAV is not installed."""
   try:
-    from ctx_flax.data.video_file import VideoFile
+    import av  # noqa: F401
   except ModuleNotFoundError as error:
     if error.name != 'av':
       raise
     raise ImportError(
       'reading video files needs PyAV, which is not installed: pip install "ctx-flax[video]"'
     ) from error
-  with VideoFile(element['video']) as clip:
-    yield clip
 
 
 class FrameFolder:

@@ -9,6 +9,7 @@ This module needs PyAV: ctx_flax.data.video imports it when there is a video fil
 
 import bisect
 import contextlib
+import fractions
 import io
 import itertools
 import os
@@ -53,6 +54,12 @@ class VideoFile:
   @property
   def count(self) -> int:
     return len(self._times)
+
+  @property
+  def rate(self) -> fractions.Fraction:
+    """Frames per second, on average, as the file says; 25 if it says nothing that could be true."""
+    rate = self._stream.average_rate
+    return rate if rate and 1 <= rate <= 1000 else fractions.Fraction(25)
 
   def __enter__(self) -> 'VideoFile':
     return self
