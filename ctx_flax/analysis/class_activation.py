@@ -1,7 +1,7 @@
 """Class activation maps: which positions of a stage's features a class's score rests on.
 
-Axes: b images, h w positions of the stage, c channels. A are the features, g the gradient of the score S of
-the class with respect to them.
+Axes: b images, h w positions of the stage (t h w of clips), c channels. A are the features, g the gradient of
+the score S of the class with respect to them.
   Grad-CAM (https://arxiv.org/abs/1610.02391):  relu(sum_c mean_hw(g) A)
   HiResCAM (https://arxiv.org/abs/2011.08891):  relu(sum_c g A)
   Grad-CAM++ (https://arxiv.org/abs/1710.11063), with exp(S) as the score: relu(sum_c w A) with
@@ -33,13 +33,13 @@ def class_activation_map(model, variables, images, classes, stage=0, method='gra
   Args:
     model: a network of ctx_flax.models, contextual or plain.
     variables: its variables.
-    images: (b, s, s, 3), normalised.
+    images: (b, s, s, 3), or clips (b, t, s, s, 3); normalised.
     classes: int (b,).
     stage: whose features are weighted; 0 for the last.
     method: of METHODS.
 
   Returns:
-    (maps float32 (b, h, w), 0 or more, not normalised; scores float32 (b,)).
+    (maps float32 (b, h, w), of clips (b, t, h, w), 0 or more, not normalised; scores float32 (b,)).
 
   Raises:
     ValueError: an unknown method or stage.
@@ -61,16 +61,17 @@ def class_activation_map(model, variables, images, classes, stage=0, method='gra
 
 
 def weigh(features, gradients, method):
-  """Features and gradients (b, h, w, c) -> maps (b, h, w)."""
+  """Features and gradients (b, h, w, c) -> maps (b, h, w); of clips (b, t, h, w, c) -> (b, t, h, w)."""
+  positions = tuple(range(1, features.ndim - 1))
   if method == 'hirescam':
     weights = gradients
   elif method == 'grad_cam':
-    weights = gradients.mean((1, 2), keepdims=True)
+    weights = gradients.mean(positions, keepdims=True)
   else:
     squares = gradients**2
-    below = 2 * squares + features.sum((1, 2), keepdims=True) * gradients**3
+    below = 2 * squares + features.sum(positions, keepdims=True) * gradients**3
     shares = jnp.where(below == 0, 0.0, squares / jnp.where(below == 0, 1.0, below))
-    weights = (shares * jax.nn.relu(gradients)).sum((1, 2), keepdims=True)
+    weights = (shares * jax.nn.relu(gradients)).sum(positions, keepdims=True)
   terms = weights * features
   total = terms.sum(-1)
   return jnp.where(total > CANCELLED * jnp.abs(terms).sum(-1), total, 0.0)
@@ -94,9 +95,9 @@ def last_stage_with_a_map(run, side):
 
 
 def normalised(maps):
-  """Each map (..., h, w) over its largest value, in 0..1; a map of zeros stays one."""
+  """Each map of (k, h, w) or (k, t, h, w) over its largest value, in 0..1; a map of zeros stays one."""
   maps = np.asarray(maps, np.float32)
-  largest = maps.max((-2, -1), keepdims=True)
+  largest = maps.max(tuple(range(1, maps.ndim)), keepdims=True)
   return np.where(largest > 0, maps / np.where(largest > 0, largest, 1), 0)
 
 
@@ -109,7 +110,7 @@ def state(a_map):
 
 
 def upsample(maps, side, stride, first=None):
-  """Maps (m, h, w) -> (m, side, side), bilinear between pixel centres, the edge's value beyond them.
+  """Maps (..., h, w) -> (..., side, side), bilinear between pixel centres, the edge's value beyond them.
 
   Position p of a map has its centre at p * stride + first in the image's pixels, by default that of patches
   of `stride` pixels. The stride is the network's, not side / h: where it does not divide the side, the
@@ -123,5 +124,5 @@ def upsample(maps, side, stride, first=None):
     places = np.clip(centres, 0, size - 1)
     return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(size)[None])).astype(np.float32)
 
-  _, h, w = maps.shape
-  return np.einsum('ph,mhw,qw->mpq', weights(h), maps, weights(w))
+  *_, h, w = maps.shape
+  return np.einsum('ph,...hw,qw->...pq', weights(h), maps, weights(w))

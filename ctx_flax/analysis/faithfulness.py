@@ -23,8 +23,9 @@ def deletion_insertion(probability, image, saliency, steps, rng):
 
   Args:
     probability: function of images (steps + 1, s, s, 3) -> probability of the class in each, (steps + 1,).
-    image: float (s, s, 3), normalised: 0 is the data's mean, which stands for a removed pixel.
-    saliency: float (s, s); equal values in the order of the pixels.
+    image: float (s, s, 3), or a clip (t, s, s, 3), whose pixels are those of all frames; normalised: 0 is the
+      data's mean, which stands for a removed pixel.
+    saliency: float (s, s) or (t, s, s); equal values in the order of the pixels.
     steps: how many equal parts of the pixels are removed or restored one after the other.
     rng: a np.random.Generator, of the random orders.
 
@@ -42,7 +43,8 @@ def deletion_insertion(probability, image, saliency, steps, rng):
     for order in orders:
       place = np.empty(order.size, np.int64)
       place[order] = np.arange(order.size)
-      changed = place.reshape(saliency.shape)[None] < thresholds(saliency.size, steps)[:, None, None]
+      limits = thresholds(saliency.size, steps).reshape(-1, *[1] * saliency.ndim)
+      changed = place.reshape(saliency.shape)[None] < limits
       images = np.where(changed[..., None], end[kind][None], start[kind][None])
       curves.append(np.asarray(probability(images.astype(np.float32))))
     found[kind] = {'map': curves[0], 'random': np.mean(curves[1:], axis=0)}
@@ -54,9 +56,9 @@ def curves_of(run, arrays, classes, saliency, steps, seed):
 
   Args:
     run: a Run.
-    arrays: float32 (m, s, s, 3), normalised.
+    arrays: float32 (m, s, s, 3) or (m, t, s, s, 3), normalised.
     classes: int (m,).
-    saliency: float (m, s, s).
+    saliency: float (m, s, s) or (m, t, s, s).
     steps: see `deletion_insertion`.
     seed: of the random orders, the same for all networks that are compared.
   """
@@ -91,9 +93,11 @@ def area(curve):
 
 
 def blurred(image):
-  """An image (s, s, 3) without its details."""
+  """An image (s, s, 3), or every frame of a clip, without its details."""
   import cv2
 
+  if image.ndim == 4:
+    return np.stack([blurred(frame) for frame in image])
   return cv2.GaussianBlur(
     np.asarray(image, np.float32), (0, 0), BLUR * image.shape[0], borderType=cv2.BORDER_REFLECT_101
   )

@@ -53,15 +53,15 @@ def listed_files(path: str, warn: Callable[[str], None] | None = None, kind: Fil
   """
   with open(os.path.expanduser(path), 'rb') as file:
     content = file.read().removeprefix(b'\xef\xbb\xbf')
-  kind, separator = ('name', b'\0') if b'\0' in content else ('line', b'\n')
+  unit, separator = ('name', b'\0') if b'\0' in content else ('line', b'\n')
   files: dict[str, None] = {}
   for number, raw in enumerate(content.split(separator), 1):
     name = os.fsdecode(raw)
-    if not name.strip('\r' if kind == 'line' else ''):
+    if not name.strip('\r' if unit == 'line' else ''):
       continue
     existing = next((known for known in (name, name.removesuffix('\r')) if _existing(known)), '')
     if not existing:
-      raise ValueError(f"{printable(path)}, {kind} {number}: '{printable(name)}' leads to no file")
+      raise ValueError(f"{printable(path)}, {unit} {number}: '{printable(name)}' leads to no file")
     files |= dict.fromkeys(_files_of(existing, warn, kind))
   if not files:
     raise ValueError(f'{printable(path)} names no {kind.noun}s')

@@ -80,8 +80,8 @@ def write(run, images=None, runs=None, classes=()):
     A dict, of m images and k classes of each: the true one (the predicted one of the first network where it
     is not known) and its rival, or those that were asked for.
       'classes': int (m, k); 'roles': k of 'true', 'predicted', 'rival', 'given';
-      by network: 'maps' float32 (m, k, h, w), their 'stages', 'strides' and 'centres', 'states' m lists of k,
-      'probabilities' (m, k), 'dropped' int (m, k), and, of the first class, 'curves', 'areas', 'mean_areas'
+      by network: 'maps' float32 (m, k, h, w), of clips (m, k, t, h, w), their 'stages', 'strides' and
+      'centres', 'states' m lists of k, 'probabilities' (m, k), 'dropped' int (m, k), and, of the first class, 'curves', 'areas', 'mean_areas'
       (see ctx_flax.analysis.faithfulness);
       'files': {name: path without suffix}.
 
@@ -122,7 +122,7 @@ def write(run, images=None, runs=None, classes=()):
 
 def explain(run, images, runs, classes):
   """What `write` returns but for the files; each network sees the images as its own run normalises them."""
-  options, side = run.config.grad_cam, images.arrays.shape[1]
+  options, side = run.config.grad_cam, images.arrays.shape[-2]
   seen = {name: normalised_for(images, run.config.data, one.config.data) for name, one in runs.items()}
   said = {name: outputs(one, seen[name]) for name, one in runs.items()}
   chosen = chosen_classes(images, said, classes)
@@ -149,7 +149,7 @@ def explain(run, images, runs, classes):
 
 
 def maps_of(run, images, classes, stage, method):
-  """Maps float32 (m, k, h, w) of the classes int (m, k)."""
+  """Maps float32 (m, k, h, w), of clips (m, k, t, h, w), of the classes int (m, k)."""
   compute = jax.jit(
     functools.partial(class_activation.class_activation_map, run.model, stage=stage, method=method)
   )

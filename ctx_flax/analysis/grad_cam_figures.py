@@ -9,6 +9,7 @@ from ctx_flax.analysis.figures import short
 
 OPACITY = 0.75  # of the highest value
 SIDE = 2.3  # of a picture, inches
+FRAME = 0.6  # of a frame of a clip, as a share of it
 COLUMNS = 6  # of maps in a line
 LINES = 36  # of pictures in a figure
 NAMES = {'grad_cam': 'Grad-CAM', 'hirescam': 'HiResCAM', 'grad_cam++': 'Grad-CAM++'}
@@ -18,7 +19,8 @@ FIRST = {'true': 'the true class', 'predicted': 'the predicted class', 'given': 
 def overlays(images, found, class_names, method):
   """A Figure with a row per image: the image, then each network's map of each class over it.
 
-  Of many images the first ones are drawn; of many maps of an image each network's begin a new line.
+  A clip is a line of its frames, and each map a line below it. Of many images the first ones are drawn; of
+  many maps of an image each network's begin a new line.
 
   Args:
     images: Images.
@@ -28,10 +30,16 @@ def overlays(images, found, class_names, method):
   """
   networks, side = list(found['maps']), images.pixels.shape[1]
   m, k = found['classes'].shape
+  clips = images.frames.ndim == 5
   lines = arranged(networks, k)
+  if clips:
+    lines = [[], *([one] for line in lines for one in line)]
   shown = min(m, max(1, LINES // len(lines)))
-  rows, columns = shown * len(lines), 1 + max(map(len, lines))
-  figure, axes = figures.new_figure(rows, columns, width=SIDE, height=SIDE + 0.7)
+  first = 0 if clips else 1  # column of maps
+  rows, columns = shown * len(lines), first + max(map(len, lines))
+  width = SIDE * FRAME * images.frames.shape[1] if clips else SIDE
+  height = SIDE * FRAME if clips else SIDE
+  figure, axes = figures.new_figure(rows, columns, width=width, height=height + 0.7)
   for panel in axes.flat:
     panel.set_axis_off()
   heat = None
@@ -47,19 +55,21 @@ def overlays(images, found, class_names, method):
     }
     panel = axes[i * len(lines), 0]
     panel.set_axis_on()
-    figures.show_image(panel, images.pixels[i])
+    picture = side_by_side(images.frames[i]) if clips else images.frames[i]
+    figures.show_image(panel, picture)
     panel.set_title(caption(images, found, class_names, i), fontsize=9)
     for row, line in enumerate(lines, i * len(lines)):
-      for panel, (network, c) in zip(axes[row, 1:], line, strict=False):
+      for panel, (network, c) in zip(axes[row, first:], line, strict=False):
         panel.set_axis_on()
-        figures.show_image(panel, images.pixels[i])
+        figures.show_image(panel, picture)
         name = class_names[found['classes'][i, c]]
-        panel.set_title(f'{short(network)}\n{short(name)}\n{chance(found, network, i, c)}', fontsize=9)
+        words = short(network), short(name), chance(found, network, i, c)
+        panel.set_title((', ' if clips else '\n').join(words), fontsize=9)
         state = found['states'][network][i][c]
         if state:
           panel.set_xlabel(f'map is {state}', fontsize=9)
           continue
-        a_map = maps[network][c]
+        a_map = side_by_side(maps[network][c]) if clips else maps[network][c]
         heat = panel.imshow(
           a_map, cmap=figures.HEAT, vmin=0, vmax=1, alpha=OPACITY * np.sqrt(a_map), interpolation='nearest'
         )
@@ -76,6 +86,12 @@ def overlays(images, found, class_names, method):
     + (f'; the first {shown} of {m:,} images' if shown < m else '')
   )
   return figure
+
+
+def side_by_side(frames):
+  """The frames of a clip (t, h, w, ...) as one picture (h, t * w, ...)."""
+  t, h, w, *rest = frames.shape
+  return np.moveaxis(frames, 0, 1).reshape(h, t * w, *rest)
 
 
 def arranged(networks, k):

@@ -9,7 +9,7 @@ from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.images import Subset, chosen_images
 from ctx_flax.analysis.principal_components import all_same, distances_by_class, principal_components
 from ctx_flax.analysis.run import check_task, open_run
-from ctx_flax.analysis.sampling_points import blocks_of, mean_offsets, position_of, sampling_of
+from ctx_flax.analysis.sampling_points import blocks_of, mean_offsets, middle_frame, position_of, sampling_of
 from ctx_flax.files import printable
 from ctx_flax.models.network import stages_of
 from ctx_flax.terminal import console
@@ -20,6 +20,8 @@ LEAST = 4  # positions a side of a map that is worth looking at
 
 def offsets(config, workdir):
   """Writes offsets.{json,npz} and figures of points, fields, contexts and kernel deltas of a contextual run.
+
+  Of clips they are those of the middle frame.
 
   Args:
     config: its config; offsets.{images, indices, block, position, sample}.
@@ -55,6 +57,7 @@ def check_settings(options):
 def chosen_block(run, images):
   """(out of the images, the block that offsets.block names); ValueError for an unknown one."""
   _, out = run.apply(run.variables, images.arrays)
+  out = middle_frame(out, run.model.segments)
   known = blocks_of(out)
   large = [name for name in known if min(out['offsets'][name].shape[1:3]) >= LEAST]
   block = run.config.offsets.block or (large[-1] if large else known[0])
@@ -153,6 +156,7 @@ def sample_of(run, block):
   """Contexts, considered classes and kernel deltas of a block, of images spread over the test set."""
 
   def taken(out, _):
+    out = middle_frame(out, run.model.segments)
     delta = out['kernel_delta'][block]
     found = {
       f'{what}{s}': out[f'{what}{s}'] for what in ('context', 'considered') for s in stages_of(out)[1:]

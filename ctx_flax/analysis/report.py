@@ -150,7 +150,8 @@ def summary(found):
   for stage in range(1, max(len(run.model.dims) for run, _ in found.values()) + 1):
     add(f'accuracy of stage {stage}', lambda _, f, s=stage: _share(f, f'correct{s}'))
   layers = {
-    title: summarise(run.model, (run.config.data.image_size,) * 2 + (3,)) for title, (run, _) in found.items()
+    title: summarise(run.model, run.model.example_shape(run.config.data.image_size))
+    for title, (run, _) in found.items()
   }
   rows.append(['parameters', *(f'{sum(x.parameters for x in of):,}' for of in layers.values())])
   rows.append(['MACs of an image', *(f'{sum(x.macs for x in of) / 1e6:,.1f} M' for of in layers.values())])

@@ -8,6 +8,7 @@ that is S times smaller than the image is centred at p S + first in the image's 
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 
 from ctx_flax.ops.geometry import sampling_points
@@ -65,6 +66,20 @@ def sample(offsets, mask, input_side, side, block='', first=None):
   to_image = lambda points: points * scale + first
   regular = to_image(place(np.zeros_like(offsets[:1]))[0])
   return Sampling(block, to_image(place(offsets)), regular, mask, scale)
+
+
+def middle_frame(out, frames):
+  """What a network says about the middle frames of clips, without their axis t; of images all of it."""
+  if frames == 1:
+    return out
+  pick = lambda value: value[:, frames // 2]
+  of_frames = ('stage', 'pre_logits', 'offsets', 'mask', 'kernel_delta')
+
+  def picked(name, value):
+    each_frame = name.startswith('context') and value.ndim == 3  # where frames have contexts of their own
+    return jax.tree.map(pick, value) if name.startswith(of_frames) or each_frame else value
+
+  return {name: picked(name, value) for name, value in out.items()}
 
 
 def blocks_of(out):

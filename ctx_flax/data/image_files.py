@@ -131,11 +131,6 @@ def folder_exists(path: str | os.PathLike[str]) -> bool:
     return False
 
 
-def list_images(folder: str | os.PathLike[str], left_out: LeftOut | None = None) -> list[str]:
-  """Names of the image files below a folder, as `list_files` returns them."""
-  return list_files(folder, left_out)
-
-
 def list_files(
   folder: str | os.PathLike[str], left_out: LeftOut | None = None, kind: FileKind = IMAGE
 ) -> list[str]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from ctx_flax.layers.contextual_conv import ContextualConv
-from ctx_flax.layers.linear import DepthwiseConv, he_fan_out, normal_002
+from ctx_flax.layers.linear import DepthwiseConv, PointwiseConv, he_fan_out, normal_002
 from ctx_flax.layers.normalization import BatchNorm, LayerNorm, normalise
 from ctx_flax.layers.pooling import zero_invalid
 from ctx_flax.ops.temporal_shift import temporal_shift
@@ -121,18 +121,8 @@ class Bottleneck(nn.Module):
     """Returns the block's output and, when contextual, how it adapted (see ContextualConv), else None."""
     dtypes = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
 
-    def conv(features: int, kernel_size: int, strides: int, name: str) -> nn.Conv:
-      pad = kernel_size // 2
-      return nn.Conv(
-        features,
-        (kernel_size, kernel_size),
-        strides,
-        [(pad, pad), (pad, pad)],  # not 'SAME', which pads one side only at stride 2
-        use_bias=False,
-        kernel_init=he_fan_out,
-        **dtypes,
-        name=name,
-      )
+    def pointwise(features: int, strides: int, name: str) -> PointwiseConv:
+      return PointwiseConv(features, strides, **dtypes, name=name)
 
     def norm(x: jax.Array, name: str, **keywords: Any) -> jax.Array:
       return normalise(self.norm(**dtypes, **keywords, name=name), x, train=train)
@@ -140,7 +130,7 @@ class Bottleneck(nn.Module):
     y = x
     if self.frames > 1:
       y = temporal_shift(x.reshape(-1, self.frames, *x.shape[1:])).reshape(x.shape)
-    y = nn.relu(norm(conv(self.width, 1, 1, 'conv1')(y), 'bn1'))
+    y = nn.relu(norm(pointwise(self.width, 1, 'conv1')(y), 'bn1'))
     y, adaptation = zero_invalid(y, valid), None
     if self.contextual:
       context = _required(context)
@@ -157,12 +147,21 @@ class Bottleneck(nn.Module):
         name='conv2',
       )(y, context, train=train, valid=valid)
     else:
-      y = conv(self.width, 3, self.strides, 'conv2')(y)
+      y = nn.Conv(
+        self.width,
+        (3, 3),
+        self.strides,
+        [(1, 1), (1, 1)],  # not 'SAME', which pads one side only at stride 2
+        use_bias=False,
+        kernel_init=he_fan_out,
+        **dtypes,
+        name='conv2',
+      )(y)
     y = nn.relu(norm(y, 'bn2'))
     # A block starts as the identity: its last norm's scale is zero.
-    y = norm(conv(4 * self.width, 1, 1, 'conv3')(y), 'bn3', scale_init=initializers.zeros)
+    y = norm(pointwise(4 * self.width, 1, 'conv3')(y), 'bn3', scale_init=initializers.zeros)
     if self.project:
-      x = norm(conv(4 * self.width, 1, self.strides, 'downsample_conv')(x), 'downsample_bn')
+      x = norm(pointwise(4 * self.width, self.strides, 'downsample_conv')(x), 'downsample_bn')
     return nn.relu(x + y), adaptation
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from ctx_flax.ops.depthwise_conv import depthwise_conv
+from ctx_flax.ops.pointwise_conv import pointwise_conv
 
 # ConvNeXt. Its source says truncated, but at 2.0 rather than at two standard deviations: no truncation.
 normal_002 = initializers.normal(0.02)
@@ -72,3 +73,19 @@ class DepthwiseConv(nn.Module):
     bias = self.param('bias', initializers.zeros, (c,), self.param_dtype)
     x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
     return depthwise_conv(x, kernel, padding=k // 2) + bias.reshape(1, 1, 1, c)
+
+
+class PointwiseConv(nn.Module):
+  """1x1 convolution (b, h, w, c) -> (b, ceil(h / strides), ceil(w / strides), features), without a bias."""
+
+  features: int
+  strides: int = 1
+  kernel_init: Callable[..., Any] = he_fan_out
+  dtype: Any = None
+  param_dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    kernel = self.param('kernel', self.kernel_init, (1, 1, x.shape[-1], self.features), self.param_dtype)
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+    return pointwise_conv(x, kernel, strides=self.strides)

@@ -22,11 +22,15 @@ from ctx_flax.models.layer_ids import layer_id, num_layers
 from ctx_flax.models.limits import FRACTION, Limit
 from ctx_flax.models.network import Network
 
+STEM_STRIDE = Limit(int, lambda value: value in (2, 4), '2 or 4')
+
 
 class ResNet(Network):
   """ResNet, plain or contextual.
 
   Attributes, beside those of Network (a stage has 4 * its width of `dims` as channels):
+    stem_stride: 4, a 7x7 convolution and a pooling that halve the sides each; or for small images 2, a 3x3
+      convolution alone.
     temporal_shift: whether the frames of a clip exchange channels; on images there is nothing to exchange.
     context: which scores decide on a clip. 'clip': the mean of its frames' at every stage, so that a clip has
       one set of considered classes and one context; 'frame': each frame's own, and the prediction is the
@@ -36,6 +40,7 @@ class ResNet(Network):
 
   depths: tuple[int, ...] = (3, 4, 6, 3)
   dims: tuple[int, ...] = (64, 128, 256, 512)
+  stem_stride: int = 4
   temporal_shift: bool = True
   context: str = 'clip'
   dropout: float = 0.0
@@ -45,12 +50,12 @@ class ResNet(Network):
   class_head = 'fc/kernel', 'fc/bias'
   take_clips = True
   contextual_options = (*Network.contextual_options, 'context')
-  limits: ClassVar[Mapping[str, Limit]] = {**Network.limits, 'dropout': FRACTION}
+  limits: ClassVar[Mapping[str, Limit]] = {**Network.limits, 'dropout': FRACTION, 'stem_stride': STEM_STRIDE}
   choices: ClassVar[Mapping[str, tuple[str, ...]]] = {**Network.choices, 'context': ('clip', 'frame')}
 
   @property
   def strides(self) -> tuple[int, ...]:
-    return tuple(4 * 2**i for i in range(len(self.dims)))
+    return tuple(self.stem_stride * 2**i for i in range(len(self.dims)))
 
   @property
   def smallest_side(self) -> int:
@@ -148,22 +153,25 @@ class ResNet(Network):
   def _stem(
     self, x: jax.Array, valid_hw: jax.Array | None, train: bool
   ) -> tuple[jax.Array, jax.Array | None]:
-    """Two halvings: a 7x7 convolution and a pooling. Returns the map and the valid part's size in it."""
+    """A convolution and perhaps a pooling. Returns the map and the valid part's size in it."""
     dtypes = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
     if valid_hw is not None:
       x = zero_invalid(x, valid_pixels(valid_hw, *x.shape[1:3]))
       valid_hw = _halve(valid_hw)
+    pad = 3 if self.stem_stride == 4 else 1
     conv = nn.Conv(
       self.dims[0],
-      (7, 7),
+      (2 * pad + 1,) * 2,
       2,
-      [(3, 3), (3, 3)],
+      [(pad, pad)] * 2,
       use_bias=False,
       kernel_init=he_fan_out,
       **dtypes,
       name='conv1',
     )
     x = nn.relu(self._norm()(**dtypes, name='bn1')(conv(x), train=train))
+    if self.stem_stride == 2:
+      return x, valid_hw
     if valid_hw is not None:
       x = zero_invalid(x, valid_pixels(valid_hw, *x.shape[1:3]))  # zeros lose against what ReLU lets through
       valid_hw = _halve(valid_hw)
