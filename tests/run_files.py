@@ -8,12 +8,13 @@ import numpy as np
 from initial_values import initial_values
 from tiny import model_and_optimizer
 
-from ctx_flax.data import pipeline, sources
+from ctx_flax.data import pipeline
+from ctx_flax.tasks import task_of
 from ctx_flax.training import restore, run_folder
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.state import create_state
 
-TIMED = 'images_per_second', 'data/wait_share'
+TIMED = 'images_per_second', 'videos_per_second', 'data/wait_share'
 
 
 def arrays(workdir, step=None):
@@ -37,10 +38,10 @@ def contents(workdir):
 
 def make_run(config, workdir, step=2):
   """The folder of a run that stopped at `step`, its weights and averaged weights random, each its own."""
-  source = sources.open_source(config.data, 'train')
+  source = task_of(config).open_source(config, 'train')
   model, tx = model_and_optimizer(config, source.num_classes)
-  size = config.data.image_size
-  state = create_state(initial_values(model, (size, size, 3)), tx, config.train.ema_decay > 0)
+  shape = model.example_shape(config.data.image_size)
+  state = create_state(initial_values(model, shape), tx, config.train.ema_decay > 0)
   rng = np.random.default_rng(step)
   disturbed = lambda tree: jax.tree.map(
     lambda x: x + np.float32(0.05) * rng.random(x.shape, np.float32), tree
@@ -67,7 +68,7 @@ def steps_of(workdir):
   return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir())
 
 
-def on_batch(monkeypatch, number, action):
+def on_batch(monkeypatch, number, action, pipeline=pipeline):
   """Calls action(batch) when the batch of step `number` is fetched, if data.prefetch is 0: not earlier."""
   original = pipeline.train_batches
 

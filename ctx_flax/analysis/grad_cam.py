@@ -81,8 +81,8 @@ def write(run, images=None, runs=None, classes=()):
     is not known) and its rival, or those that were asked for.
       'classes': int (m, k); 'roles': k of 'true', 'predicted', 'rival', 'given';
       by network: 'maps' float32 (m, k, h, w), of clips (m, k, t, h, w), their 'stages', 'strides' and
-      'centres', 'states' m lists of k, 'probabilities' (m, k), 'dropped' int (m, k), and, of the first class, 'curves', 'areas', 'mean_areas'
-      (see ctx_flax.analysis.faithfulness);
+      'centres', 'states' m lists of k, 'probabilities' (m, k), 'dropped' int (m, k), and, of the first class,
+      'curves', 'areas', 'mean_areas' (see ctx_flax.analysis.faithfulness);
       'files': {name: path without suffix}.
 
   Raises:

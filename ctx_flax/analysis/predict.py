@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import sys
+from typing import Any
 
 import jax
 import rich.table
@@ -47,7 +48,7 @@ def predict(config, workdir):
     check_task(config)
     options = config.predict
     check_settings(options)
-    task = task_of(config)
+    task: Any = task_of(config)
     files = named_files(options, say, task.kind)
     config = config.copy_and_resolve_references()
     config.data.on_bad_image = 'skip'

@@ -11,7 +11,6 @@ import jax
 from ctx_flax.layers.contextualizer import default_class_counts
 from ctx_flax.tasks import check_served, task_of
 from ctx_flax.training import distributed, restore, run_folder, setup
-from ctx_flax.training.task import Task
 
 # The tasks whose runs the analyses understand: what they look at is classes of images or clips.
 SERVED = ('classification', 'video')
@@ -29,7 +28,7 @@ class Run:
     source: the test images, a Source of ctx_flax.data.sources.
     step: of the checkpoint; 0 of weights without a run.
     weights: 'EMA' or 'raw'.
-    task: of the run.
+    task: of the run: Classification, or one that is derived from it.
   """
 
   workdir: pathlib.Path
@@ -39,7 +38,7 @@ class Run:
   source: Any
   step: int
   weights: str
-  task: Task
+  task: Any
 
   @property
   def num_classes(self):
@@ -107,7 +106,7 @@ def open_run(config, workdir, images=True, warn=print):
   """
   workdir = pathlib.Path(os.path.expanduser(workdir))
   check_task(config)
-  task = task_of(config)
+  task: Any = task_of(config)
   config = task.one_view(config)
   if images and restore.from_file(config, workdir) and run_folder.saved(workdir) is not None:
     raise ValueError(

@@ -58,7 +58,9 @@ def _add_model(config):
   model.drop_path_rate = 0.0  # stochastic depth of the last block; rises linearly from 0 at the first
   model.drop_path_in_contextual = True  # False spares the contextual blocks
   model.layer_scale_init = 1e-6  # initial gamma of a ConvNeXt block; 0 = no layer scale
-  model.stem_stride = 4  # side of ConvNeXt's first patches; the image needs 8 times that
+  # Side of ConvNeXt's first patches; the image needs 8 times that. ResNet: 4, or 2 for small images.
+  model.stem_stride = 4
+  model.branch_scale_init = 0.0  # initial scale of the last norm of a ResNet block; 0 = the identity at first
   model.logit_scale_init = 1 / 0.07  # initial exp(tau), the factor on the cosines
   model.segments = 1  # frames of a clip, in networks of clips (ResNet); 1 = images
   model.temporal_shift = True  # frames of a clip exchange channels; nothing to exchange with one segment

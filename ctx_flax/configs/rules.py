@@ -46,6 +46,7 @@ RULES: dict[str, Rule] = {
   'model.drop_path_in_contextual': Flag(),
   'model.layer_scale_init': Number(0),
   'model.stem_stride': Whole(1, SIDE),
+  'model.branch_scale_init': Number(0),
   'model.logit_scale_init': Number(0, above=True),
   'model.segments': Whole(1, SEGMENTS),
   'model.temporal_shift': Flag(),

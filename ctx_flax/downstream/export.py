@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import jax
 import jax.export
@@ -57,7 +58,7 @@ def export(config, workdir):
     check_served(config, 'the export', ('classification', 'video'))
     setup.prepare_jax(config)
     distributed.check_alone('the export')
-    task = task_of(config)
+    task: Any = task_of(config)
     classes = task.classes_of(config, workdir)
     config = task.resolve(config, workdir, classes)
     setup.check_settings(config, task)

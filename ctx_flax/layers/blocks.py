@@ -95,6 +95,7 @@ class Bottleneck(nn.Module):
   `project` is set (the first block of a stage).
 
   Attributes:
+    branch_scale_init: initial scale of the last norm; with 0 a block starts as the identity.
     frames: t; above 1, x holds the frames of clips, (b * t, h, w, c) clip by clip, and the residual branch
       reads them shifted in time.
   """
@@ -106,6 +107,7 @@ class Bottleneck(nn.Module):
   branch_dim: int | None = None
   mask_gain: float = 1.0
   norm: Callable[..., Any] = BatchNorm
+  branch_scale_init: float = 0.0
   frames: int = 1
   dtype: Any = None
   param_dtype: Any = jnp.float32
@@ -158,8 +160,8 @@ class Bottleneck(nn.Module):
         name='conv2',
       )(y)
     y = nn.relu(norm(y, 'bn2'))
-    # A block starts as the identity: its last norm's scale is zero.
-    y = norm(pointwise(4 * self.width, 1, 'conv3')(y), 'bn3', scale_init=initializers.zeros)
+    scale_init = initializers.constant(self.branch_scale_init)
+    y = norm(pointwise(4 * self.width, 1, 'conv3')(y), 'bn3', scale_init=scale_init)
     if self.project:
       x = norm(pointwise(4 * self.width, self.strides, 'downsample_conv')(x), 'downsample_bn')
     return nn.relu(x + y), adaptation

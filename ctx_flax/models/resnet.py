@@ -19,7 +19,7 @@ from ctx_flax.layers.normalization import BatchNorm
 from ctx_flax.layers.pooling import global_average_pool, valid_pixels, zero_invalid
 from ctx_flax.models.class_funnel import ClassFunnel
 from ctx_flax.models.layer_ids import layer_id, num_layers
-from ctx_flax.models.limits import FRACTION, Limit
+from ctx_flax.models.limits import FRACTION, FROM_0, Limit
 from ctx_flax.models.network import Network
 
 STEM_STRIDE = Limit(int, lambda value: value in (2, 4), '2 or 4')
@@ -31,6 +31,7 @@ class ResNet(Network):
   Attributes, beside those of Network (a stage has 4 * its width of `dims` as channels):
     stem_stride: 4, a 7x7 convolution and a pooling that halve the sides each; or for small images 2, a 3x3
       convolution alone.
+    branch_scale_init: initial scale of the last norm of every block; with 0 blocks start as the identity.
     temporal_shift: whether the frames of a clip exchange channels; on images there is nothing to exchange.
     context: which scores decide on a clip. 'clip': the mean of its frames' at every stage, so that a clip has
       one set of considered classes and one context; 'frame': each frame's own, and the prediction is the
@@ -41,6 +42,7 @@ class ResNet(Network):
   depths: tuple[int, ...] = (3, 4, 6, 3)
   dims: tuple[int, ...] = (64, 128, 256, 512)
   stem_stride: int = 4
+  branch_scale_init: float = 0.0
   temporal_shift: bool = True
   context: str = 'clip'
   dropout: float = 0.0
@@ -50,7 +52,12 @@ class ResNet(Network):
   class_head = 'fc/kernel', 'fc/bias'
   take_clips = True
   contextual_options = (*Network.contextual_options, 'context')
-  limits: ClassVar[Mapping[str, Limit]] = {**Network.limits, 'dropout': FRACTION, 'stem_stride': STEM_STRIDE}
+  limits: ClassVar[Mapping[str, Limit]] = {
+    **Network.limits,
+    'dropout': FRACTION,
+    'stem_stride': STEM_STRIDE,
+    'branch_scale_init': FROM_0,
+  }
   choices: ClassVar[Mapping[str, tuple[str, ...]]] = {**Network.choices, 'context': ('clip', 'frame')}
 
   @property

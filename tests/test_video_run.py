@@ -1,0 +1,68 @@
+"""The whole of the task of clips: trained, stopped, resumed, tested from several views."""
+
+import json
+
+import numpy as np
+import pytest
+from clip_runs import STEPS, clip_run_config
+from run_files import arrays, metric_lines, on_batch
+
+from ctx_flax.configs import saved
+from ctx_flax.data import clip_pipeline
+from ctx_flax.tasks import run
+from ctx_flax.training.halt import Halt
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('moves') / 'videos'
+
+
+@pytest.fixture(scope='module')
+def whole(folder, tmp_path_factory):
+  """The folder of an uninterrupted run, and its results."""
+  workdir = tmp_path_factory.mktemp('whole') / 'run'
+  return workdir, run.train(clip_run_config(folder), workdir)
+
+
+def test_a_run_on_clips(whole):
+  workdir, results = whole
+  assert results['raw'].keys() >= {'accuracy', 'top5', 'loss', 'accuracy1', 'recall2', 'recall4', 'loss4'}
+  lines = metric_lines(workdir)
+  assert [line['step'] for line in lines] == [1, 2, 3, 4]
+  assert 'images_per_second' not in lines[0] and lines[0]['data/bad_videos'] == 0
+  assert json.loads((workdir / 'config.json').read_text())['model']['segments'] == 4
+  assert (workdir / 'augmented.png').exists()
+
+
+def test_stopped_and_resumed_with_workers_is_uninterrupted(whole, folder, tmp_path, monkeypatch):
+  config = clip_run_config(folder)
+  with monkeypatch.context() as patch:
+    on_batch(patch, 3, lambda _: 1 / 0, clip_pipeline)
+    with pytest.raises(ZeroDivisionError):
+      run.train(config, tmp_path / 'run')
+  config.data.update(workers=1, threads=1)
+  workdir, results = whole
+  assert run.train(config, tmp_path / 'run') == results
+  expected, resumed = arrays(workdir, STEPS), arrays(tmp_path / 'run', STEPS)
+  for name in expected:
+    np.testing.assert_array_equal(resumed[name], expected[name], strict=True, err_msg=name)
+
+
+def test_segments_that_a_run_disagrees_with(whole):
+  workdir, _ = whole
+  config = saved.get_config(str(workdir))
+  config.model.segments = 2
+  with pytest.raises(Halt, match=r'model\.segments'):
+    run.train(config, workdir)
+
+
+def test_views_are_averaged_whatever_the_batch(whole):
+  """Ten crops of 40 videos, in batches of 48 with rows to spare and of 16."""
+  workdir, _ = whole
+  results = []
+  for size in (48, 16):
+    config = saved.get_config(str(workdir))
+    config.eval.update(views='ten_crop', batch_size=size, weights='raw', crop_ratio=0.8)
+    results.append(run.evaluate(config, workdir)['raw'])
+  assert results[0] == pytest.approx(results[1], rel=1e-5)
