@@ -195,6 +195,7 @@ class ResNet(Network):
       branch_dim=self.branch_dim or None,
       mask_gain=self.mask_gain,
       norm=self._norm(),
+      branch_scale_init=self.branch_scale_init,
       frames=self.segments if self.temporal_shift else 1,
       dtype=self.dtype,
       param_dtype=self.param_dtype,
