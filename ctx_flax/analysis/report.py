@@ -146,7 +146,8 @@ def summary(found):
   add('class counts', lambda run, _: ', '.join(map(str, run.class_counts)) or 'no selection')
   add('selection', lambda run, _: run.model.class_selection if run.model.contextual else '')
   add('weights', lambda run, _: f'{run.weights}, step {run.step:,}' if run.step else run.title)
-  add('test images', lambda _, f: f'{len(f["label"]):,}')
+  examples = next(iter(found.values()))[0].task.examples
+  add(f'test {examples}', lambda _, f: f'{len(f["label"]):,}')
   for stage in range(1, max(len(run.model.dims) for run, _ in found.values()) + 1):
     add(f'accuracy of stage {stage}', lambda _, f, s=stage: _share(f, f'correct{s}'))
   layers = {
@@ -154,7 +155,9 @@ def summary(found):
     for title, (run, _) in found.items()
   }
   rows.append(['parameters', *(f'{sum(x.parameters for x in of):,}' for of in layers.values())])
-  rows.append(['MACs of an image', *(f'{sum(x.macs for x in of) / 1e6:,.1f} M' for of in layers.values())])
+  clips = any(run.model.segments > 1 for run, _ in found.values())
+  what = 'MACs of a clip' if clips else 'MACs of an image'
+  rows.append([what, *(f'{sum(x.macs for x in of) / 1e6:,.1f} M' for of in layers.values())])
   return page.table(['', *found], rows)
 
 
@@ -184,7 +187,8 @@ def funnels(run):
       cells.append(best + place + kept)
     rows.append(cells)
   stages = [f'stage {step["stage"]}' for step in said['funnel']]
-  return page.table(['image', 'class', *stages], rows)
+  what = 'image' if run.model.segments == 1 else 'middle frame'
+  return page.table([what, 'class', *stages], rows)
 
 
 def network(run):

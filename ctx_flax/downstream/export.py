@@ -39,8 +39,9 @@ def load(folder):
 def export(config, workdir):
   """Writes workdir/export: network.stablehlo, weights.safetensors, load.py and README.md.
 
-  The network is a StableHLO function of the weights and normalised images (b, s, s, 3) with any b, for the
-  platforms PLATFORMS. What depends on parameters alone in the selection of classes is computed here, once.
+  The network is a StableHLO function of the weights and normalised images (b, s, s, 3), or clips
+  (b, t, s, s, 3), with any b, for the platforms PLATFORMS. What depends on parameters alone in the selection
+  of classes is computed here, once.
 
   Args:
     config: the config of the run; eval.checkpoint and eval.weights say what is exported ('all': the averaged
@@ -97,7 +98,7 @@ def export(config, workdir):
 
 
 def serialize(model, variables, side):
-  """Bytes for jax.export.deserialize: ({name: array}, images (b, s, s, 3)) -> logits (b, n), with any b."""
+  """Bytes for jax.export.deserialize: ({name: array}, images or clips) -> logits (b, n), with any b."""
 
   def network(weights, images):
     return model.apply(unflatten(weights), images, train=False)[0]
@@ -111,7 +112,12 @@ def serialize(model, variables, side):
 def readme(folder, model, about):
   """The text of the folder's README.md."""
   side = about['image_size']
-  layers = summarise(model, model.example_shape(side))
+  shape = model.example_shape(side)
+  layers = summarise(model, shape)
+  name, of_clips, filter_ = 'images', '', 'bicubic'
+  if model.segments > 1:
+    name, filter_ = 'clips', 'bilinear'
+    of_clips = f'{model.segments} frames of a video, the middles of as many equal parts; frames '
   code, arrays = (
     (folder / name).stat().st_size / 1e6 for name in ('network.stablehlo', 'weights.safetensors')
   )
@@ -134,11 +140,11 @@ A network exported from ctx_flax: step {about['step']}, {about['weights']} weigh
 from load import load  # pip install jax numpy flatbuffers
 
 network, about = load('.')
-logits = network(images)  # float32 (b, {side}, {side}, 3) -> (b, {classes}), any b
+logits = network({name})  # float32 (b, {', '.join(map(str, shape))}) -> (b, {classes}), any b
 ```
 
-`images` are RGB, NHWC, `(pixel / 255 - mean) / std` with mean ({mean}) and std ({std}): the centre
-square of {about['crop_ratio']:.6g} of the short side, resized to {side} x {side}, antialiased bicubic.
+`{name}` are {of_clips}RGB, channels last, `(pixel / 255 - mean) / std` with mean ({mean}) and std ({std}):
+the centre square of {about['crop_ratio']:.6g} of the short side, resized to {side} x {side}, antialiased {filter_}.
 `about` holds this as JSON texts, and the names of the classes in the order of the scores:
 `json.loads(about['class_names'])`.
 
@@ -148,6 +154,6 @@ square of {about['crop_ratio']:.6g} of the short side, resized to {side} x {side
 | `weights.safetensors` | {arrays:.2f} | {parameters:,} parameters, and tables made from them |
 | `load.py` | | the loader; it needs nothing of ctx_flax |
 
-One image takes {sum(x.macs for x in layers) / 1e9:.3f} billion multiply-accumulates. A run of ctx_flax can
-start from `weights.safetensors`: `--config.init.weights`.
+One {name.removesuffix('s')} takes {sum(x.macs for x in layers) / 1e9:.3f} billion multiply-accumulates. A run of
+ctx_flax can start from `weights.safetensors`: `--config.init.weights`.
 """
