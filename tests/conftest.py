@@ -102,6 +102,12 @@ def golden():
 
 
 @pytest.fixture(scope='session')
+def golden_folder():
+  """The folder of the authors' values, for files that are no arrays."""
+  return _folder('CTX_FLAX_GOLDEN')
+
+
+@pytest.fixture(scope='session')
 def keys():
   """The folder with parameter names and shapes of public checkpoints."""
   return _folder('CTX_FLAX_KEYS')

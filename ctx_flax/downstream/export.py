@@ -144,7 +144,8 @@ logits = network({name})  # float32 (b, {', '.join(map(str, shape))}) -> (b, {cl
 ```
 
 `{name}` are {of_clips}RGB, channels last, `(pixel / 255 - mean) / std` with mean ({mean}) and std ({std}):
-the centre square of {about['crop_ratio']:.6g} of the short side, resized to {side} x {side}, antialiased {filter_}.
+the centre square of {about['crop_ratio']:.6g} of the short side, resized to {side} x {side}, by an
+antialiased {filter_} filter.
 `about` holds this as JSON texts, and the names of the classes in the order of the scores:
 `json.loads(about['class_names'])`.
 
@@ -154,6 +155,7 @@ the centre square of {about['crop_ratio']:.6g} of the short side, resized to {si
 | `weights.safetensors` | {arrays:.2f} | {parameters:,} parameters, and tables made from them |
 | `load.py` | | the loader; it needs nothing of ctx_flax |
 
-One {name.removesuffix('s')} takes {sum(x.macs for x in layers) / 1e9:.3f} billion multiply-accumulates. A run of
+One {name.removesuffix('s')} takes {sum(x.macs for x in layers) / 1e9:.3f} billion multiply-accumulates. A run
+of
 ctx_flax can start from `weights.safetensors`: `--config.init.weights`.
 """
