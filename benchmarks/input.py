@@ -9,6 +9,7 @@ import tempfile
 import numpy as np
 from PIL import Image
 
+from benchmarks import clips
 from benchmarks.measure import median, ratio, take_turns
 from configs import convnext_t
 from ctx_flax.data import pipeline, sources, transforms
@@ -28,7 +29,7 @@ def run(settings):
     rows = _transforms(config, source, settings) + _batches(config, source, folder, settings)
   if not has_timm():
     rows.append({'input': 'timm left out: timm and torchvision are not installed'})
-  return rows
+  return rows + clips.reading(settings)
 
 
 def write_images(folder):

@@ -5,6 +5,7 @@ import importlib.util
 import jax
 import jax.numpy as jnp
 
+from benchmarks import clips
 from benchmarks.measure import median, program, ratio, take_turns
 from ctx_flax.models import create_model
 from ctx_flax.models.inference import apply_in_turn
@@ -14,7 +15,7 @@ PAIRS = ('convnext_t', 'ctx_convnext_t'), ('resnet50', 'ctx_resnet50')
 
 
 def run(settings):
-  """[row, ...], for each pair the plain network first; a note where PyTorch is left out."""
+  """[row, ...], for each pair the plain network first; a note where PyTorch is left out; then clips."""
   rows = []
   for plain, contextual in PAIRS:
     made = {name: inference(name, settings) for name in (plain, contextual)}
@@ -43,7 +44,7 @@ def run(settings):
       rows.append(row)
   if not has_torch():
     rows.append({'network': 'PyTorch left out: torch and torchvision are not installed'})
-  return rows
+  return rows + clips.networks(settings)
 
 
 def _shape(settings):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import classes, machine, measure, models, ops, scan, train
+from benchmarks import classes, clips, machine, measure, models, ops, scan, train
 from benchmarks import input as input_pipeline
 from configs import convnext_t
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv, depthwise_conv
@@ -67,9 +67,11 @@ def test_operations(monkeypatch):
 def test_networks(monkeypatch):
   monkeypatch.setattr(models, 'PAIRS', (('convnext_mini', 'resnet_mini'),))  # these compile fast
   monkeypatch.setattr(models, 'has_torch', lambda: False)
-  plain, contextual, note = models.run(SETTINGS)
+  monkeypatch.setattr(clips, 'NETWORKS', {'plain': ('resnet_mini', {'temporal_shift': False})})
+  plain, contextual, note, of_clips = models.run(SETTINGS)
   assert plain['of plain'] == 1 and contextual['temp MB'] > 0
   assert note == {'network': 'PyTorch left out: torch and torchvision are not installed'}
+  assert of_clips['network'] == 'plain, 8 frames' and of_clips['of no shift'] == 1
 
 
 @pytest.mark.slow
@@ -126,10 +128,16 @@ def test_the_input_pipeline(monkeypatch):
   monkeypatch.setattr(input_pipeline, 'NAMES', 64)
   monkeypatch.setattr(input_pipeline, 'SIZE', (48, 64))
   monkeypatch.setattr(input_pipeline, 'has_timm', lambda: False)
-  single, batches, note = input_pipeline.run(SETTINGS)
+  monkeypatch.setattr(clips, 'VIDEO_FRAMES', 12)
+  monkeypatch.setattr(clips, 'SIZE', (48, 64))
+  single, batches, note, *of_clips = input_pipeline.run(SETTINGS)
   assert (single['input'], batches['input']) == ('transforms, ours', 'mixed batches of 32, ours')
   assert single['images/s per core'] > 0 and batches['images/s per core'] > 0
   assert note == {'input': 'timm left out: timm and torchvision are not installed'}
+  assert [row['input'] for row in of_clips][:4] == [
+    f'clips of 8, {kind}' for kind in (*clips.KINDS, 'JPEG frames')
+  ]
+  assert of_clips[0]['of GOP 250'] == 1 and of_clips[3]['clips/s per core'] > 0
 
 
 def test_the_program_writes_what_it_shows(monkeypatch, tmp_path, capsys):
