@@ -7,11 +7,11 @@ control the quality of a frame would depend on its place, and tell the direction
 
 import functools
 import io
-import types
 
 import numpy as np
 
 from ctx_flax.data.patches import photograph
+from ctx_flax.data.video import require_pyav
 
 SCENES = ('astronaut', 'cat', 'coffee', 'motorcycle', 'temple')  # of ctx_flax.data.patches.PHOTOGRAPHS
 MOTIONS = (
@@ -87,7 +87,9 @@ def encode(frames: np.ndarray) -> bytes:
   Raises:
     ImportError: PyAV is not installed.
   """
-  av = _av()
+  require_pyav()
+  import av
+
   content = io.BytesIO()
   with av.open(content, 'w', format='mp4') as container:
     options = {'qp': str(QP), 'g': '1', 'bf': '0', 'preset': 'veryfast'}
@@ -99,16 +101,6 @@ def encode(frames: np.ndarray) -> bytes:
       container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='rgb24')))
     container.mux(stream.encode(None))
   return content.getvalue()
-
-
-def _av() -> types.ModuleType:
-  try:
-    import av
-  except ImportError:
-    raise ImportError(
-      'making video files needs PyAV, which is not installed: pip install "ctx-flax[video]"'
-    ) from None
-  return av
 
 
 @functools.cache

@@ -20,15 +20,12 @@ from PIL import Image
 
 from ctx_flax import files, terminal
 from ctx_flax.data import image_files, made_folders, video
+from ctx_flax.data.clip_files import VIDEO
 from ctx_flax.data.decode import BadImage
 
 if TYPE_CHECKING:
   from ctx_flax.data.video_file import VideoFile
 
-SUFFIXES = (
-  *('.mp4', '.m4v', '.mov', '.webm', '.mkv', '.avi', '.mpg', '.mpeg', '.ts', '.mts', '.m2ts'),
-  *('.wmv', '.flv', '.3gp', '.ogv'),
-)
 BAD_VIDEOS = 'bad_videos.txt'  # in the folder: what could not be read, and why
 KEYFRAMES = 16  # frames from one to the next
 
@@ -77,9 +74,9 @@ def write_folder(name: str, root: pathlib.Path, options: argparse.Namespace) -> 
   video.require_pyav()
   source = pathlib.Path(os.path.expanduser(options.source))
   _check(source, root, options)
-  names = list_videos(source)
+  names = image_files.list_files(source, kind=VIDEO)
   if not names:
-    raise ValueError(f'{files.printable(source)} holds no video files ({" ".join(SUFFIXES)})')
+    raise ValueError(f'{files.printable(source)} holds no video files ({" ".join(VIDEO.suffixes())})')
   settings = {'name': name, 'from': files.utf8(os.path.realpath(source))}
   made_folders.claim(root, settings | {'short_side': options.short_side, 'crf': options.crf})
   targets: dict[str, str] = {}
@@ -107,18 +104,6 @@ def write_folder(name: str, root: pathlib.Path, options: argparse.Namespace) -> 
   if bad:
     done += f', and {len(bad):,} that cannot be read are listed in {BAD_VIDEOS}'
   return f'{done}: {files.shell_word(f"--config.data.path={root}")}'
-
-
-def list_videos(folder: str | os.PathLike[str]) -> list[str]:
-  """Names of the video files below a folder, relative to it, sorted; without hidden ones."""
-  names = []
-  for inner in image_files.folders_below(folder):
-    for name in os.listdir(os.path.join(folder, inner)):
-      path = os.path.join(inner, name)
-      is_video = name.lower().endswith(SUFFIXES) and not image_files.is_hidden(name)
-      if is_video and not image_files.folder_exists(os.path.join(folder, path)):
-        names.append(path)
-  return sorted(names)
 
 
 def encode(job: Job) -> str:
