@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 import tempfile
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from ctx_flax.models import create_model
 from ctx_flax.models.inference import apply_in_turn
 
 FRAMES = 8
-NETWORKS = {  # name of a row -> (network, keywords)
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {  # name of a row -> (network, keywords)
   'resnet50, no shift': ('resnet50', {'temporal_shift': False}),
   'resnet50': ('resnet50', {}),
   'ctx_resnet50': ('ctx_resnet50', {}),
