@@ -199,6 +199,7 @@ def test_the_last_stage_with_a_map():
       f'stage{s}': jnp.zeros((1, side // 2 ** (s + 1), side // 2 ** (s + 1), 3)) for s in (1, 2, 3, 4)
     }
 
-  run = types.SimpleNamespace(variables={}, apply=apply, model=types.SimpleNamespace(dims=(3, 3, 3, 3)))
+  model = types.SimpleNamespace(dims=(3, 3, 3, 3), example_shape=lambda side: (side, side, 3))
+  run = types.SimpleNamespace(variables={}, apply=apply, model=model)
   found = [class_activation.last_stage_with_a_map(run, side) for side in (224, 128, 64, 32, 8)]
   assert found == [4, 4, 3, 2, 1]

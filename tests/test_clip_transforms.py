@@ -167,6 +167,7 @@ def test_transforms_are_made_of_the_config():
   fields |= {
     'erasing': 0.15,
     'sampling': 'twice',
+    'dense_window': 77,
     'short_side': 99,
     'crop_scales': (0.9,),
   }
@@ -177,7 +178,7 @@ def test_transforms_are_made_of_the_config():
     **fields, rand_augment=augment, segments=5, normalised=True
   )
   assert clip_transforms.eval_clip_transform(config, 'dense') == clip_transforms.EvalClipTransform(
-    48, 0.95, 'dense', 5, 'twice'
+    48, 0.95, 'dense', 5, 'twice', 77
   )
   assert clip_transforms.eval_clip_transform(config).views == 'center'
 

@@ -12,7 +12,7 @@ from ctx_flax.data import clip_crops, clip_transforms, segments, transforms
 
 
 def eval_transform(image_size, crop_ratio=1.0, views='center', t=1, sampling='uniform'):
-  return clip_transforms.EvalClipTransform(image_size, crop_ratio, views, t, sampling)
+  return clip_transforms.EvalClipTransform(image_size, crop_ratio, views, t, sampling, 64)
 
 
 SETTINGS = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}

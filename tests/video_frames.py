@@ -16,7 +16,7 @@ CLIPS = {'short_side': 0, 'crop_scales': (), 'sampling': 'uniform'}
 
 def clip_config(segments=4):
   """Pixels keep their values, 0 to 255; no thread but the main one, so that nothing is made ahead."""
-  config = default.get_config().copy_and_resolve_references().unlock()
+  config = default.get_config(task='video').copy_and_resolve_references()
   config.train.batch_size = 6
   config.eval.update(batch_size=4, crop_ratio=1.0, views='center')
   config.data.update(image_size=8, mean=(0.0,), std=(1 / 255,), threads=0, **CLIPS)
