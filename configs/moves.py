@@ -1,5 +1,5 @@
-"""A network of clips on videos in which time matters, made here: five photographs that move in eight ways, 40
-classes, 1,280 videos to train, 320 to test. Real mp4 files, decoded as any others.
+"""A network of clips on videos in which time matters, made here: five photographs that move in eight ways.
+The motion is the class; 1,280 videos to train, 320 to test. Real mp4 files, decoded as any others.
 
 python main.py --config=configs/moves.py            contextual, one context per clip
 python main.py --config=configs/moves.py:no_shift   the same without the temporal shift: at most 50 %
@@ -10,10 +10,12 @@ not order frames cannot tell them apart, whatever its weights. Variants: those o
 from ctx_flax.configs import default
 
 VARIANTS = {
-  'plain': {'model.name': 'resnet_mini'},
+  'plain': {'model.name': 'resnet_mini', 'train.class_counts_warmup': 0.0},
   'frame': {'model.context': 'frame'},
   'no_shift': {'model.temporal_shift': False},
-  'motions': {'model.num_classes': 8, 'model.class_counts': (8, 6, 4), 'data.classes': 8},
+  'motions': {'model.num_classes': 8, 'model.class_counts': (8, 6, 4), 'data.classes': 8},  # the default
+  # A class is a photograph and a motion: slower to learn.
+  'photographs': {'model.num_classes': 40, 'model.class_counts': (30, 20, 10), 'data.classes': 40},
   'epochs': 'train.epochs',
   'lr': 'optimizer.learning_rate',
   'seed': 'seed',
@@ -23,25 +25,36 @@ VARIANTS = {
 def get_config(argument=''):
   config = default.get_config(task='video')
   config.model.name = 'ctx_resnet_mini'
-  config.model.num_classes = 40
-  config.model.class_counts = (30, 20, 10)
+  config.model.num_classes = 8
+  # Eight classes leave little to exclude: with (4, 2, 2) the early stages drop too many true classes.
+  config.model.class_counts = (8, 6, 4)
   config.model.segments = 8
+  # What makes motion quick to learn: blocks that do not start as the identity (with a scale of 0 the plain
+  # network is at 22 % where it is at 91 % with 0.5), cells as large as the motion between two frames, masks
+  # that start at 1.
+  config.model.branch_scale_init = 0.5
+  config.model.stem_stride = 2
+  config.model.mask_gain = 2.0
+  config.model.depths = (1, 1, 1, 1)
+  config.model.dims = (16, 24, 32, 48)
 
-  config.optimizer.learning_rate = 2e-3
+  config.optimizer.learning_rate = 3e-3
   config.optimizer.weight_decay = 0.02
   config.optimizer.warmup_epochs = 0.5
 
   config.train.batch_size = 16
-  config.train.epochs = 8.0
-  config.train.ema_decay = 0.98
+  config.train.epochs = 9.0
+  config.train.ema_decay = 0.98  # a memory of 50 steps: this run has 720
+  config.train.class_counts_warmup = 0.6
   config.train.log_every = 20
-  config.train.eval_every = 80
-  config.train.checkpoint_every = 80
+  config.train.eval_every = 240
+  config.train.checkpoint_every = 240
   config.eval.batch_size = 32
   config.eval.crop_ratio = 1.0
 
   config.data.name = 'moves'
-  config.data.image_size = 56
+  config.data.classes = 8
+  config.data.image_size = 32  # the videos have 64 pixels and no detail that 32 do not show
   config.data.short_side = 0
   config.data.mean = (0.45,)
   config.data.std = (0.25,)

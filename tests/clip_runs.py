@@ -5,10 +5,10 @@ from configs import moves
 STEPS = 4
 
 
-def clip_run_config(folder, argument='motions', **model):
+def clip_run_config(folder, argument='', **model):
   """Four steps on 40 videos of the set that is made, whose folder is given, and as many to test."""
   config = moves.get_config(argument)
-  config.model.update(depths=(1, 1, 1, 1), dims=(8, 8, 16, 16), segments=4, stem_stride=2, **model)
+  config.model.update(depths=(1, 1, 1, 1), dims=(8, 8, 16, 16), stem_stride=2, **{'segments': 4} | model)
   if config.model.name.startswith('ctx_'):
     config.model.embed_dim = 8
   config.train.update(

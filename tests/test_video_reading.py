@@ -75,7 +75,7 @@ def network(argument):
   return config, model, moved(initial_values(model, model.example_shape(32)), 0.1)
 
 
-@pytest.mark.parametrize('argument', ['motions', 'motions,frame', 'motions,plain'])
+@pytest.mark.parametrize('argument', ['', 'frame', 'plain'])
 def test_views_by_hand(argument):
   config, model, variables = network(argument)
   views = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 32, 32, 3), dtype=np.uint8)
@@ -94,7 +94,7 @@ def test_views_by_hand(argument):
   np.testing.assert_allclose(total, -np.log(at_label[kept]).sum(), rtol=1e-4)
   hits = (probabilities.argmax(-1) == LABELS).sum()
   assert float(measured['accuracy'][0]) == hits
-  if argument == 'motions,plain':
+  if argument == 'plain':
     config.eval.average = 'scores'
     (total, _), _ = jax.jit(TASK.evaluator(config, model, None).outputs)(variables, batch)[0]['loss4'], None
     scores = np.mean([np.asarray(logits) for logits, _ in each], 0)
@@ -103,7 +103,7 @@ def test_views_by_hand(argument):
 
 def test_the_loss_of_frames_is_that_of_so_many_images():
   """And of clips that of their mean scores; by the metrics of what training sees."""
-  config, model, variables = network('motions,frame')
+  config, model, variables = network('frame')
   clips = np.random.default_rng(0).normal(size=(2, 4, 32, 32, 3)).astype(np.float32)
   _, out = jax.jit(lambda x: model.apply(variables, x, train=False))(clips)
   read = reading.reading(config, model)
