@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import pytest
 from networks import CONTEXTUAL_BLOCKS, PARAMETERS
 
+from ctx_flax.configs import default
+from ctx_flax.configs.fields import TASKS
 from ctx_flax.models import create_model
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -70,17 +72,22 @@ def test_recipes_variants_and_fields_exist():
     recipe = runpy.run_path(str(ROOT / 'configs' / f'{name}.py'))['get_config']
     if argument.strip(':') != 'VARIANT' and name != 'saved':
       recipe(argument.strip(':'))
-  config = runpy.run_path(str(ROOT / 'configs' / 'default.py'))['get_config']()
+  configs = [default.get_config(task=task) for task in TASKS]
   fields = set(re.findall(r'--config\.([a-z_.]+)=', ALL))
   fields |= set(
     re.findall(r'`((?:train|model|data|eval|loss|optimizer|check|init|probe)\.[a-z_]+)(?:=\S+)?`', ALL)
   )
   assert len(fields) > 15
   for field in fields:
-    group = config
-    for name in field.split('.'):
-      assert name in group, f'{field} is not a field of configs/default.py'
-      group = group[name]
+    assert any(has_field(config, field) for config in configs), f'{field} is not a field of any task'
+
+
+def has_field(config, field):
+  for name in field.split('.'):
+    if name not in config:
+      return False
+    config = config[name]
+  return True
 
 
 def test_linked_files_exist():
