@@ -84,6 +84,7 @@ def test_a_report_of_clips(videos, argument, tmp_path):
   assert 'MACs of a clip' in text
 
 
+@pytest.mark.slow
 def test_mistakes_and_recall(workdir, config):
   run = open_run(config, workdir)
   decided = failures.write(run)
@@ -92,6 +93,7 @@ def test_mistakes_and_recall(workdir, config):
   assert ranks['counts']['all'][0] <= 8
 
 
+@pytest.mark.slow
 def test_samples_are_those_of_the_middle_frame(workdir, config):
   config.offsets.update(indices=(0,), sample=4, block='2.0')
   run = open_run(config, workdir)
@@ -104,6 +106,7 @@ def test_samples_are_those_of_the_middle_frame(workdir, config):
   np.testing.assert_array_equal(images.pixels, images.frames[:, 2])
 
 
+@pytest.mark.slow
 def test_an_export_takes_clips(workdir, config):
   folder = export(config, workdir)
   network, about = runpy.run_path(str(folder / 'load.py'))['load'](str(folder))

@@ -75,7 +75,7 @@ def network(argument):
   return config, model, moved(initial_values(model, model.example_shape(32)), 0.1)
 
 
-@pytest.mark.parametrize('argument', ['', 'frame', 'plain'])
+@pytest.mark.parametrize('argument', [pytest.param('', marks=pytest.mark.slow), 'frame', 'plain'])
 def test_views_by_hand(argument):
   config, model, variables = network(argument)
   views = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 32, 32, 3), dtype=np.uint8)
