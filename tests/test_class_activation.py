@@ -149,6 +149,7 @@ def test_a_dropped_class_has_a_map(contextual):
   assert np.isfinite(maps).all() and (np.asarray(maps).max((1, 2)) > 0).any()
 
 
+@pytest.mark.slow
 def test_images_do_not_see_one_another(contextual):
   model, variables, images = contextual
   compute = jax.jit(lambda i, c: class_activation_map(model, variables, i, c, 4)[0])

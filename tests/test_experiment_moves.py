@@ -6,6 +6,7 @@ from clip_runs import clip_run_config
 from experiments import moves
 
 
+@pytest.mark.slow
 def test_without_shift_the_direction_is_guessed(tmp_path, capsys):
   """Two videos of opposite motions are the same frames: one is right for each axis that is."""
   videos = tmp_path / 'videos'

@@ -66,3 +66,16 @@ def test_the_seed_fixes_the_random_orders():
   ]
   np.testing.assert_array_equal(curves[0]['deletion']['random'], curves[1]['deletion']['random'])
   assert not np.array_equal(curves[0]['deletion']['random'], curves[2]['deletion']['random'])
+
+
+def test_pixels_of_a_clip_are_those_of_all_frames():
+  """One order over both frames: the brightest of the second goes before the rest of the first."""
+  clip = np.ones((2, 2, 2, 3), np.float32)
+  saliency = np.array([[[8.0, 5], [4, 3]], [[7, 6], [2, 1]]])
+  seen = []
+  probability = lambda clips: seen.append(clips) or np.zeros(len(clips))
+  faithfulness.deletion_insertion(probability, clip, saliency, 8, np.random.default_rng(0))
+  np.testing.assert_array_equal((seen[0][..., 0] != 0).sum(0), 9 - saliency)
+  blurred = faithfulness.blurred(np.stack([clip[0], 0 * clip[1]]))
+  np.testing.assert_allclose(blurred[0], 1, atol=1e-6)
+  np.testing.assert_array_equal(blurred[1], 0)

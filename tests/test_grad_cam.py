@@ -114,6 +114,7 @@ def test_two_runs(runs, capsys):
     np.testing.assert_array_equal(arrays['convnext_mini'], found['maps']['convnext_mini'])
 
 
+@pytest.mark.slow
 def test_one_run_given_classes_and_a_map_of_one_pixel(runs, capsys):
   config = runs[0].copy_and_resolve_references()
   config.grad_cam.update(plain='', steps=0, stage=4, classes=('7', '2', '3'), method='grad_cam++')

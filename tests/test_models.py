@@ -41,8 +41,15 @@ def outputs(name, **keywords):
   return jax.jit(model.apply)(variables, IMAGES)
 
 
-@pytest.mark.parametrize('selection', ['reduction', 'rerank'])
-@pytest.mark.parametrize('name', ['ctx_convnext_mini', 'ctx_resnet_mini'])
+@pytest.mark.parametrize(
+  'name, selection',
+  [
+    ('ctx_convnext_mini', 'reduction'),
+    ('ctx_resnet_mini', 'rerank'),
+    pytest.param('ctx_convnext_mini', 'rerank', marks=pytest.mark.slow),
+    pytest.param('ctx_resnet_mini', 'reduction', marks=pytest.mark.slow),
+  ],
+)
 def test_contextual_outputs(name, selection):
   logits, out = outputs(name, class_selection=selection, class_counts=(8, 6, 4))
   assert logits is out['logits4'] or np.array_equal(logits, out['logits4'])

@@ -89,6 +89,7 @@ def test_two_runs_are_compared(compared):
   assert 'no selection' in compared
 
 
+@pytest.mark.slow
 def test_a_plain_run_alone_with_a_sweep(runs):
   config, _, plain = runs
   config = config.copy_and_resolve_references()

@@ -27,7 +27,7 @@ def workdir(videos, tmp_path_factory):
 @pytest.fixture
 def config(videos):
   config = clip_run_config(videos)
-  config.grad_cam.update(indices=(0, 9), steps=2)
+  config.grad_cam.update(indices=(0, 9), steps=0)
   return config
 
 
@@ -53,7 +53,6 @@ def test_maps_lie_on_frames(workdir, config):
   found = grad_cam.write(run)
   maps = found['maps']['ctx_resnet_mini']
   assert maps.shape == (2, 2, 4, 4, 4)  # stage 3, the last of 4 x 4 or more
-  assert found['curves']['ctx_resnet_mini'][0]['deletion']['map'].shape == (3,)
   # A gradient by hand: the weight of a channel is its mean over all positions of all frames.
   images = grad_cam.chosen_images(run, '', (0,), 'grad_cam')
   number = int(found['classes'][0, 0])
@@ -75,7 +74,7 @@ def test_maps_lie_on_frames(workdir, config):
 @pytest.mark.parametrize('argument', ['', 'frame', 'plain'])
 def test_a_report_of_clips(videos, argument, tmp_path):
   config = clip_run_config(videos, argument)
-  config.grad_cam.steps = 2
+  config.grad_cam.steps = 2  # curves of clips
   config.report.images = 2
   config.offsets.sample = 8
   path = report.report(config, make_run(config, tmp_path / 'run'))
