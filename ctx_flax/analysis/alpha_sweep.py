@@ -37,7 +37,7 @@ def alpha_sweep(config, workdir):
     Halt: the input is wrong (status 2); what training raises; the result could not be written (1).
   """
   with bad_input():
-    check_served(config, 'the sweep')
+    check_served(config, 'the sweep', ('classification', 'video'))
     setup.prepare_jax(config)
     distributed.check_alone('a sweep')
     seeds = [config.seed + i for i in range(config.sweep.seeds)]
