@@ -52,6 +52,8 @@ def class_activation_map(model, variables, images, classes, stage=0, method='gra
   def total(extra):
     _, out = model.apply(variables, images, train=False, add={name: extra})
     scores = out[f'scores{stages_of(out)[-1]}'].astype(jnp.float32)
+    if scores.ndim == 3:  # of frames that decide for themselves
+      scores = scores.mean(1)
     picked = jnp.take_along_axis(scores, classes[:, None], axis=1)[:, 0]
     # Images do not see one another: the gradient of the sum is that of each score.
     return picked.sum(), (picked, out[name])
