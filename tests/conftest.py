@@ -36,7 +36,11 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 
 
 # The files that take longest, to be begun first, so that no process is left with one of them at the end.
-LONG = ('recipes', 'loop', 'processes', 'main', 'accumulation', 'step', 'models', 'golden', 'workers')
+LONG = (
+  *('recipes', 'loop', 'processes', 'main', 'accumulation', 'step', 'models', 'golden', 'workers'),
+  *('video_analyses', 'clips', 'weights_alone', 'analysis_run', 'offsets', 'grad_cam', 'linear_probe'),
+  *('failures', 'contextual_conv', 'layers', 'torch_weights'),
+)
 
 
 def pytest_collection_modifyitems(items):
