@@ -4,21 +4,24 @@ import contextlib
 import os
 import pathlib
 import re
+import secrets
 import shlex
 import unicodedata
 from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+def replacing(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[pathlib.Path]:
   """Yields the name of a file beside `path` to write to, and renames it to `path` at the end.
 
   Makes the folder. If the block raises, `path` stays as it was and nothing is left beside it; a process that
-  is killed leaves the file beside, which the next write replaces.
+  is killed leaves the file beside, which the next write replaces. If others may write the same file at the
+  same time, `shared` gives each a file of its own beside it.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'{path.name}.part')
+  own = f'.{secrets.token_hex(8)}' if shared else ''
+  part = path.with_name(f'{path.name}{own}.part')
   try:
     yield part
     os.replace(part, path)
@@ -27,15 +30,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     raise
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-  """Writes a text file as UTF-8, whole or not at all, and makes its folder."""
-  with replacing(path) as part:
+def write_text(path: str | os.PathLike[str], text: str, *, shared: bool = False) -> None:
+  """Writes a text file as UTF-8, whole or not at all, and makes its folder; see `replacing`."""
+  with replacing(path, shared=shared) as part:
     part.write_text(text, encoding='utf-8')
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-  """Writes a file, whole or not at all, and makes its folder."""
-  with replacing(path) as part:
+def write_bytes(path: str | os.PathLike[str], data: bytes, *, shared: bool = False) -> None:
+  """Writes a file, whole or not at all, and makes its folder; see `replacing`."""
+  with replacing(path, shared=shared) as part:
     part.write_bytes(data)
 
 

@@ -2,12 +2,10 @@
 
 import argparse
 import io
-import json
 import pathlib
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import rich.progress
@@ -15,6 +13,7 @@ from PIL import Image
 
 from ctx_flax import files, terminal
 from ctx_flax.data import sources
+from ctx_flax.data.claims import claim
 from ctx_flax.data.sources import Source
 
 # Options of each set; they are fields of config.data.
@@ -25,7 +24,6 @@ OPTIONS = {
 }
 DEFAULTS = {'image_size': 32, 'classes': 200, 'images_per_class': 100, 'test_images': 360, 'split_seed': 0}
 FOLDERS = {'train': 'train', 'test': 'validation'}  # split -> what image_folder calls it
-SETTINGS = 'settings.json'  # what a folder was written with
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -67,24 +65,6 @@ def write_folder(name: str, root: pathlib.Path, options: argparse.Namespace) -> 
         progress.advance(task)
   option = files.shell_word(f'--config.data.path={root}')
   return f'--config.data.name=image_folder {option} --config.data.image_size={data.image_size}'
-
-
-def claim(root: pathlib.Path, settings: dict[str, Any]) -> None:
-  """Makes the folder and notes what is written into it; ValueError if it holds something else."""
-  file, shown = root / SETTINGS, files.printable(root)
-  if root.exists() and not root.is_dir():
-    raise ValueError(f'{shown} is not a folder')
-  if not file.exists():
-    if root.exists() and any(path.suffix != '.part' for path in root.iterdir()):
-      raise ValueError(f'{shown} holds other files: give a new or an empty folder')
-    files.write_text(file, json.dumps(settings) + '\n')
-    return
-  try:
-    written = json.loads(file.read_text(encoding='utf-8', errors='replace'))
-  except ValueError:
-    written = None
-  if written != settings:
-    raise ValueError(f'{shown} holds a set of other settings ({files.printable(file)}): give another folder')
 
 
 def class_folder(label: int, name: str, num_classes: int) -> str:

@@ -10,21 +10,19 @@ import hashlib
 import json
 import os
 import pathlib
-import secrets
 import sys
 from typing import Any
 
 import numpy as np
 import rich.progress
 
-from ctx_flax import terminal
+from ctx_flax import files, terminal
 from ctx_flax.data import moves_render
+from ctx_flax.data.claims import claim, is_claimed
 from ctx_flax.data.clip_files import VideoFiles
 from ctx_flax.data.moves_render import MOTIONS, SCENES
-from ctx_flax.files import printable
 
 CACHE = '~/.cache/ctx_flax'
-SETTINGS = 'settings.json'  # what the videos of a folder were made with
 WHOLE = 'complete'  # an empty file: all videos are there
 CLASSES = (len(SCENES) * len(MOTIONS), len(MOTIONS))
 
@@ -56,8 +54,11 @@ def moves(data: Any, split: str) -> VideoFiles:
     raise ValueError(f'data.images_per_class must be 1 or more, but is {data.images_per_class}')
   settings = {'videos': data.images_per_class, 'seed': data.split_seed, **moves_render.settings()}
   root = _folder(data.path, settings)
-  if not (root / WHOLE).exists() or _written(root) != settings:
-    _claim(root, settings)
+  if not (root / WHOLE).exists() or not is_claimed(root, settings):
+    try:
+      claim(root, settings)
+    except ValueError as error:
+      raise ValueError(f'data.path: {error}') from None
     _make(root, data.images_per_class, data.split_seed)
   names, labels = [], []
   for scene in range(len(SCENES)):
@@ -84,31 +85,6 @@ def _folder(path: str, settings: dict[str, Any]) -> pathlib.Path:
   return pathlib.Path(os.path.expanduser(CACHE)) / f'moves-{digest[:12]}'
 
 
-def _written(root: pathlib.Path) -> Any:
-  """The settings that a folder's videos were made with; None if it does not say."""
-  try:
-    return json.loads((root / SETTINGS).read_text(encoding='utf-8', errors='replace'))
-  except (FileNotFoundError, NotADirectoryError, ValueError):
-    return None
-
-
-def _claim(root: pathlib.Path, settings: dict[str, Any]) -> None:
-  """Makes the folder and notes what is made in it; ValueError if it holds something else."""
-  shown = printable(root)
-  if root.exists() and not root.is_dir():
-    raise ValueError(f'data.path is {shown}, which is not a folder')
-  others = root.exists() and any(path.suffix != '.part' for path in root.iterdir())
-  if not others:
-    _write(root / SETTINGS, json.dumps(settings).encode())
-  # Read, and not asked for before: another process may have claimed the folder in between.
-  if not (root / SETTINGS).exists():
-    raise ValueError(f'data.path is {shown}, which holds other files: moves needs a new or an empty folder')
-  if _written(root) != settings:
-    raise ValueError(
-      f'data.path is {shown}, which holds videos of other settings: give another folder, or none'
-    )
-
-
 def _make(root: pathlib.Path, videos: int, seed: int) -> None:
   """Makes the videos that are not there yet, and marks the folder as whole."""
   pairs = [
@@ -122,7 +98,7 @@ def _make(root: pathlib.Path, videos: int, seed: int) -> None:
   workers = min(8, os.cpu_count() or 1)
   console = terminal.console(sys.stderr)
   console.print(
-    f'moves: making {2 * len(pairs):,} videos in {printable(root)}', markup=False, highlight=False
+    f'moves: making {2 * len(pairs):,} videos in {files.printable(root)}', markup=False, highlight=False
   )
   with (
     rich.progress.Progress(console=console) as progress,
@@ -137,7 +113,7 @@ def _make(root: pathlib.Path, videos: int, seed: int) -> None:
     except BaseException:
       pool.shutdown(cancel_futures=True)
       raise
-  _write(root / WHOLE, b'')
+  files.write_bytes(root / WHOLE, b'', shared=True)
 
 
 def _make_pair(root: pathlib.Path, seed: int, split: str, scene: int, axis: int, i: int) -> None:
@@ -149,16 +125,4 @@ def _make_pair(root: pathlib.Path, seed: int, split: str, scene: int, axis: int,
   frames = moves_render.render(SCENES[scene], axis, rng, split)
   for path, ordered in zip(paths, (frames, frames[::-1]), strict=True):
     if not path.exists():
-      _write(path, moves_render.encode(ordered))
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file whole or not at all, under a name of its own first: others may write the same file."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'{path.name}.{secrets.token_hex(8)}.part')
-  try:
-    part.write_bytes(content)
-    os.replace(part, path)
-  except BaseException:
-    part.unlink(missing_ok=True)
-    raise
+      files.write_bytes(path, moves_render.encode(ordered), shared=True)

@@ -19,7 +19,8 @@ import rich.progress
 from PIL import Image
 
 from ctx_flax import files, terminal
-from ctx_flax.data import image_files, made_folders, video
+from ctx_flax.data import image_files, video
+from ctx_flax.data.claims import claim
 from ctx_flax.data.clip_files import VIDEO
 from ctx_flax.data.decode import BadImage
 
@@ -78,7 +79,7 @@ def write_folder(name: str, root: pathlib.Path, options: argparse.Namespace) -> 
   if not names:
     raise ValueError(f'{files.printable(source)} holds no video files ({" ".join(VIDEO.suffixes())})')
   settings = {'name': name, 'from': files.utf8(os.path.realpath(source))}
-  made_folders.claim(root, settings | {'short_side': options.short_side, 'crf': options.crf})
+  claim(root, settings | {'short_side': options.short_side, 'crf': options.crf})
   targets: dict[str, str] = {}
   bad: dict[str, str] = {}
   for video_name in names:
