@@ -179,16 +179,10 @@ class Network(nn.Module):
     )
 
   @nn.nowrap
-  def class_funnel(
-    self,
-    batch_size: int,
-    *,
-    class_counts: jax.Array | None = None,
-    add: Mapping[str, jax.Array] | None = None,
-  ) -> ClassFunnel:
-    """The selection of classes between the stages, for one call."""
+  def class_funnel(self, batch_size: int, **keywords: Any) -> ClassFunnel:
+    """The selection of classes between the stages, for one call; keywords are those of ClassFunnel."""
     contextualizer = self.make_contextualizer() if self.contextual else None
-    return ClassFunnel(contextualizer, batch_size, class_counts=class_counts, add=add)
+    return ClassFunnel(contextualizer, batch_size, **keywords)
 
   def class_tables(self, variables: Mapping[str, Any]) -> dict[str, Any]:
     """What the class selection computes from parameters alone, as a collection of variables.

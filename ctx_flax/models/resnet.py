@@ -17,7 +17,6 @@ from ctx_flax.layers.blocks import Bottleneck, rematerialised
 from ctx_flax.layers.linear import Linear, he_fan_out
 from ctx_flax.layers.normalization import BatchNorm
 from ctx_flax.layers.pooling import global_average_pool, valid_pixels, zero_invalid
-from ctx_flax.models.class_funnel import ClassFunnel
 from ctx_flax.models.layer_ids import layer_id, num_layers
 from ctx_flax.models.limits import FRACTION, FROM_0, Limit
 from ctx_flax.models.network import Network
@@ -106,7 +105,13 @@ class ResNet(Network):
     self.check_images(images)
     dropout = nn.Dropout(self.dropout, deterministic=not train)
     train = train if train_norm is None else train_norm  # of the norms
-    funnel = self.class_funnel(images.shape[0], class_counts=class_counts, add=add)
+    funnel = self.class_funnel(
+      images.shape[0],
+      class_counts=class_counts,
+      add=add,
+      frames=self.segments,
+      per_frame=self.contextual and self.segments > 1 and self.context == 'frame',
+    )
     if self.segments > 1:
       images = images.reshape(-1, *images.shape[2:])
       valid_hw = None if valid_hw is None else jnp.repeat(valid_hw, self.segments, 0)
@@ -133,24 +138,6 @@ class ResNet(Network):
       fc = Linear(self.num_classes, 'uniform', dtype=self.dtype, param_dtype=self.param_dtype, name='fc')
       logits = funnel.classify(fc(pooled), stage)
     return logits, funnel.out.finish()
-
-  @nn.nowrap
-  def class_funnel(
-    self,
-    batch_size: int,
-    *,
-    class_counts: jax.Array | None = None,
-    add: Mapping[str, jax.Array] | None = None,
-  ) -> ClassFunnel:
-    contextualizer = self.make_contextualizer() if self.contextual else None
-    return ClassFunnel(
-      contextualizer,
-      batch_size,
-      class_counts=class_counts,
-      add=add,
-      frames=self.segments,
-      per_frame=self.contextual and self.segments > 1 and self.context == 'frame',
-    )
 
   @nn.nowrap
   def _norm(self) -> Callable[..., BatchNorm]:
