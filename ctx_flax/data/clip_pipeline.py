@@ -6,17 +6,12 @@
   there, of a video each.
 """
 
-import dataclasses
 from typing import Any
 
-import numpy as np
-
 from ctx_flax.data import batches, clip_transforms, elements, mixing, pipeline
-from ctx_flax.data.batches import Batches, Row
-from ctx_flax.data.decode import BadImage
+from ctx_flax.data.batches import Batches
 from ctx_flax.data.elements import EvalElement, TrainElement
 from ctx_flax.data.sources import Source
-from ctx_flax.files import printable
 
 
 def check_settings(config: Any) -> None:
@@ -64,29 +59,11 @@ def eval_batches(
     Batches, to be closed. They raise what those of `train_batches` do.
   """
   check_settings(config)
-  row = EvalRow(clip_transforms.eval_clip_transform(config, views))
+  row = pipeline.EvalRow(clip_transforms.eval_clip_transform(config, views))
   element = EvalElement(source, row, row.filling, config.data.on_bad_image)
   return batches.eval_batches(element, len(source), config, process, processes, start)
 
 
 def describe_bad(source: Source, index: int, config: Any) -> str:
   """'NAME: reason' of a video that cannot be read, on one line of valid UTF-8."""
-  try:
-    clip_transforms.eval_clip_transform(config)(source[index])
-  except (BadImage, OSError) as error:
-    return elements.describe(source, index, error)
-  return f'{printable(source.name(index))}: can be read now'
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalRow:
-  """Element of a source -> its clip, or its views, and its label."""
-
-  transform: clip_transforms.EvalClipTransform
-
-  def __call__(self, element: dict[str, Any]) -> Row:
-    return {'image': self.transform(element), 'label': np.int32(element['label'])}
-
-  def filling(self) -> Row:
-    """A black row of class 0."""
-    return {'image': np.zeros(self.transform.shape, np.uint8), 'label': np.int32(0)}
+  return elements.describe_bad(source, index, clip_transforms.eval_clip_transform(config, config.eval.views))

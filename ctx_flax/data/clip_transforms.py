@@ -96,6 +96,10 @@ class EvalClipTransform:
     views = clips * VIEWS[self.views]
     return (*((views,) if views > 1 else ()), self.segments, side, side, 3)
 
+  def blank(self) -> np.ndarray:
+    """Stands for a video that cannot be read, and fills up a batch."""
+    return np.zeros(self.shape, np.uint8)
+
   def frame_numbers(self, n: int) -> np.ndarray:
     """Which of n frames are seen: int (clips, t)."""
     if self.views == 'dense':

@@ -81,9 +81,13 @@ class EvalElement:
     return _weighted(self.filling(), weight=0, bad=bad)
 
 
-def describe(source: Source, index: int, error: Exception) -> str:
-  """'NAME: reason' of an element that cannot be read, on one line."""
-  return printable(f'{source.name(index)}: {_reason(error)}')
+def describe_bad(source: Source, index: int, transform: Callable[[dict[str, Any]], Any]) -> str:
+  """'NAME: reason' of an element that a transform cannot read, on one line of valid UTF-8."""
+  try:
+    transform(source[index])
+  except (BadImage, OSError) as error:
+    return printable(f'{source.name(index)}: {_reason(error)}')
+  return f'{printable(source.name(index))}: can be read now'
 
 
 def _weighted(row: Row, weight: float = 1, bad: int = -1) -> Row:

@@ -10,16 +10,14 @@ How batches follow from the seed and the step is said in ctx_flax.data.batches.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ctx_flax.data import batches, elements, mixing, transforms
 from ctx_flax.data.batches import Batches, Row
-from ctx_flax.data.decode import BadImage
 from ctx_flax.data.elements import EvalElement, TrainElement
 from ctx_flax.data.sources import Source
-from ctx_flax.files import printable
 
 ON_BAD_IMAGE = 'skip', 'error'
 
@@ -82,11 +80,7 @@ def eval_batches(
 
 def describe_bad(source: Source, index: int, config: Any) -> str:
   """'NAME: reason' of an image that cannot be read, on one line of valid UTF-8."""
-  try:
-    transforms.eval_transform(config)(source[index])
-  except (BadImage, OSError) as error:
-    return elements.describe(source, index, error)
-  return f'{printable(source.name(index))}: can be read now'
+  return elements.describe_bad(source, index, transforms.eval_transform(config))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,16 +93,25 @@ class TrainRow:
     return {'image': self.transform(element, rng), 'label': np.int32(element['label'])}
 
 
+class EvalTransform(Protocol):
+  """Element of a source -> what a test sees of it; BadImage and OSError say that it cannot be read."""
+
+  def __call__(self, element: dict[str, Any]) -> np.ndarray: ...
+
+  def blank(self) -> np.ndarray:
+    """What stands for an element that cannot be read, and fills up a batch."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True)
 class EvalRow:
-  """Element of a source -> its image, the centre square, and its label."""
+  """Element of a source -> what a transform of evaluation makes of it, and its label."""
 
-  transform: transforms.EvalTransform
+  transform: EvalTransform
 
   def __call__(self, element: dict[str, Any]) -> Row:
     return {'image': self.transform(element), 'label': np.int32(element['label'])}
 
   def filling(self) -> Row:
     """A black row of class 0."""
-    size = self.transform.image_size
-    return {'image': np.zeros((size, size, 3), np.float32), 'label': np.int32(0)}
+    return {'image': self.transform.blank(), 'label': np.int32(0)}

@@ -86,6 +86,10 @@ class EvalTransform:
     image = decode.cut(image, box, (self.image_size, self.image_size))
     return normalise(image, self.mean, self.std)
 
+  def blank(self) -> np.ndarray:
+    """Stands for an image that cannot be read, and fills up a batch."""
+    return np.zeros((self.image_size, self.image_size, 3), np.float32)
+
 
 def train_transform(config: Any) -> TrainTransform:
   """The TrainTransform of a config; its random numbers depend on nothing but the generator it is given."""

@@ -1,6 +1,7 @@
 """Frames of a video by their numbers, from 0: of a video file, or of a folder with an image file for each."""
 
 import contextlib
+import importlib.util
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -57,14 +58,8 @@ def open_clip(element: dict[str, Any]) -> Iterator[Clip]:
 
 def require_pyav() -> None:
   """Raises ImportError, in one line, if PyAV is not installed."""
-  try:
-    import av  # noqa: F401
-  except ModuleNotFoundError as error:
-    if error.name != 'av':
-      raise
-    raise ImportError(
-      'reading video files needs PyAV, which is not installed: pip install "ctx-flax[video]"'
-    ) from error
+  if importlib.util.find_spec('av') is None:
+    raise ImportError('reading video files needs PyAV, which is not installed: pip install "ctx-flax[video]"')
 
 
 class FrameFolder:

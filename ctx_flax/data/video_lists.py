@@ -45,12 +45,6 @@ def frame_list(data: Any, split: str) -> FileSource:
   their names. It is listed where the video is read, which raises OSError if it is not there and BadImage if
   it holds no image.
 
-  Args:
-    data: config.data; path is the folder that the names start from.
-    split: 'train' or 'test'.
-
-  Raises:
-    FileNotFoundError: data.path is empty, or it or a list does not exist.
-    ValueError: a line that is not of these forms (told with its number), or a test label beyond the classes.
+  Arguments and errors are those of `video_list`.
   """
   return listed_files(data, split, FrameFolders, ListForm('video', frames=True))
