@@ -15,6 +15,11 @@ from ctx_flax.data.decode import BadImage
 IMAGES = 50  # in the folder of JPEGs; grain takes milliseconds to shuffle much fewer
 
 
+def unreadable(index):
+  """The error of an element that cannot be read: of its content, or of the file system."""
+  return BadImage('cut short') if index % 2 else OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 @dataclasses.dataclass(frozen=True)
 class Numbered:
   """Images that show their index, which is their label too; `bad` ones cannot be read, for two reasons."""
@@ -27,7 +32,7 @@ class Numbered:
 
   def __getitem__(self, index):
     if index in self.bad:
-      raise BadImage('cut short') if index % 2 else OSError(errno.EIO, os.strerror(errno.EIO))
+      raise unreadable(index)
     return {'image': np.full((4, 4, 1), index, np.uint8), 'label': index}
 
   def name(self, index):

@@ -1,8 +1,6 @@
 """Crops of clips: sizes and places of TSM, all of them drawn, none outside the frame."""
 
 import json
-import os
-import pathlib
 
 import numpy as np
 import pytest
@@ -13,12 +11,9 @@ SCALES = (1.0, 0.875, 0.75, 0.66)
 
 
 @pytest.fixture(scope='module')
-def released():
+def released(golden_folder):
   """What the released code gives, by the size of the frames."""
-  folder = os.environ.get('CTX_FLAX_GOLDEN', '')
-  if not folder:
-    pytest.skip('CTX_FLAX_GOLDEN is not set: it names a folder that is not part of a clone')
-  return json.loads((pathlib.Path(folder) / 'video' / 'crops.json').read_text(encoding='utf-8'))
+  return json.loads((golden_folder / 'video' / 'crops.json').read_text(encoding='utf-8'))
 
 
 def test_sizes_and_places_of_the_released_code(released):

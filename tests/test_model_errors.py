@@ -1,5 +1,6 @@
 """Networks that cannot be built: create_model names the keyword, its value and what it may be."""
 
+import jax.numpy as jnp
 import pytest
 
 from ctx_flax.models import create_model, used_keywords
@@ -64,3 +65,11 @@ def test_shared_settings_of_contextual_and_plain_networks():
   settings = {'num_classes': 10, 'embed_dim': 32, 'class_counts': (8, 6, 4), 'mask_gain': 1.0, 'depth': 3}
   assert used_keywords('resnet50', settings) == {'num_classes': 10, 'mask_gain': 1.0, 'depth': 3}
   assert used_keywords('ctx_resnet50', settings) == settings
+
+
+def test_image_errors():
+  model = create_model('ctx_convnext_mini')
+  with pytest.raises(ValueError, match='images have 31 x 40 pixels; this network needs at least 32 x 32'):
+    model.apply({}, jnp.zeros((1, 31, 40, 3)))
+  with pytest.raises(ValueError, match=r'images have shape \(32, 32, 3\); expected \(b, h, w, c\)'):
+    model.apply({}, jnp.zeros((32, 32, 3)))

@@ -1,15 +1,13 @@
 """Videos for tests, as folders of numbered frames, and a config of clips of them."""
 
 import dataclasses
-import errno
-import os
 import pathlib
 
 import numpy as np
+from image_batches import unreadable
 from PIL import Image
 
 from ctx_flax.configs import default
-from ctx_flax.data.decode import BadImage
 
 CLIPS = {'short_side': 0, 'crop_scales': (), 'sampling': 'uniform'}
 
@@ -60,7 +58,7 @@ class Videos:
 
   def __getitem__(self, index):
     if index in self.bad:
-      raise BadImage('cut short') if index % 2 else OSError(errno.EIO, os.strerror(errno.EIO))
+      raise unreadable(index)
     names = tuple(f'img_{i + 1:05d}.png' for i in range(self.frames))
     return {'frames': (str(self.root / str(index)), names), 'label': index}
 
