@@ -42,7 +42,7 @@ def test_files_are_classified(videos, workdir, config, tmp_path, capsys):
   (line,) = (tmp_path / 'said.jsonl').read_text().splitlines()
   said = json.loads(line)
   assert said['video'] == str(named / '0000.mp4') and said == json.loads(json.dumps(found[0]))
-  assert [step['kept'] for step in said['funnel'][:-1]] == [8, 6, 4]
+  assert [step['kept'] for step in said['funnel'][:-1]] == [8, 7, 6]
   assert sum(c['probability'] for c in said['classes']) == pytest.approx(1)
   errors = capsys.readouterr().err
   assert 'unreadable video left out' in errors and '1 of 2 videos could not be read' in errors

@@ -35,6 +35,7 @@ SHORT_SIDE = 420  # of the photograph, pixels
 WINDOW = 110.0  # pixels of the photograph across a frame, at scale 1
 MARGIN = 105.0  # of the window's centre from the photograph's edges
 CELL = 48  # centres are to train and to test by turns, like fields of this size on a chessboard
+CONTRAST = 25.0  # least standard deviation of the pixels in the middle window: nobody sees a plain sky move
 ROTATE = 20.0  # degrees either way, of the whole video
 SCALE = 0.15  # logarithm of the scale, either way, of the whole video
 GAIN = (0.85, 1.15)  # of each channel
@@ -64,7 +65,7 @@ def render(scene: str, axis: int, rng: np.random.Generator, split: str) -> np.nd
     uint8 (FRAMES, SIDE, SIDE, 3) RGB.
   """
   image = _scene(scene)
-  y, x = _centre(rng, image.shape, split)
+  y, x = _centre(rng, image, split)
   angle, scale = rng.uniform(-ROTATE, ROTATE), np.exp(rng.uniform(-SCALE, SCALE))
   amount, gain = rng.uniform(*AMOUNT), rng.uniform(*GAIN, 3)
   frames = []
@@ -113,10 +114,14 @@ def _scene(name: str) -> np.ndarray:
   return cv2.resize(image, (round(w * factor), round(h * factor)), interpolation=cv2.INTER_AREA)
 
 
-def _centre(rng: np.random.Generator, shape: tuple[int, ...], split: str) -> tuple[float, float]:
+def _centre(rng: np.random.Generator, image: np.ndarray, split: str) -> tuple[float, float]:
+  half = int(WINDOW / 2)
   while True:
-    y, x = (rng.uniform(MARGIN, side - MARGIN) for side in shape[:2])
-    if (y // CELL + x // CELL) % 2 == (split == 'test'):
+    y, x = (rng.uniform(MARGIN, side - MARGIN) for side in image.shape[:2])
+    if (y // CELL + x // CELL) % 2 != (split == 'test'):
+      continue
+    window = image[int(y) - half : int(y) + half, int(x) - half : int(x) + half]
+    if window.mean(-1).std() >= CONTRAST:
       return y, x
 
 
