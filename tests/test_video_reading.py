@@ -112,7 +112,7 @@ def test_the_loss_of_frames_is_that_of_so_many_images():
   found = read.metrics(out, LABELS, WEIGHTS)
   for name in ('recall2', 'recall4'):
     np.testing.assert_allclose(found[name][0] * 4, expected[name][0], rtol=1e-6)
-  np.testing.assert_array_equal(deciding['alive4'].sum(-1), [4] * 8)
+  np.testing.assert_array_equal(deciding['alive4'].sum(-1), [6] * 8)
 
 
 def test_settings_that_clips_cannot_have():
