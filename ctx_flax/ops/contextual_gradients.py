@@ -1,7 +1,8 @@
 """Gradients of the one-step contextual convolutions: the taps are sampled anew, one after the other.
 
-Elsewhere all images go through a tap together. On a CPU a few at a time go through all taps, so that what
-they need stays in the cache, and sums are written as products with ones, which XLA vectorises there.
+All images go through a tap together. On a CPU a few at a time go through all taps, so that what they need
+stays in the cache, and sums are written as products with ones, which XLA vectorises there. Accelerators have
+another form of the depthwise one, in depthwise_gradients.py.
 
 Axes: b images, h w input grid, u v output grid, k taps (row-major), c in, d out. Shapes: x (b, h, w, c),
 kernel (k, c) with delta (b, k, c) or kernel (k, c, d), points (k, b, u, v, 2), mask (k, b, u, v),
@@ -15,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.ops import in_turn
+from ctx_flax.ops import depthwise_gradients, in_turn
 from ctx_flax.ops.bilinear import CORNERS, corner_weight, corners, gather
 from ctx_flax.ops.sums import sum_axis
 from ctx_flax.ops.taps import flatten, kernel_of_tap, sample_tap
@@ -28,7 +29,9 @@ def depthwise(path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
   """The gradients of the five saved: x, kernel, delta, points and mask. path as in contextual_conv."""
   x, kernel, delta, points, mask = saved
   gradients = functools.partial(_depthwise_gradients, kernel)
-  dx, ddelta, dpoints, dmask = _choose(path, gradients, (0, 0, 1, 1, 0), (x, delta, points, mask, dy))
+  on_gpu = functools.partial(depthwise_gradients.depthwise, kernel)
+  arrays = x, delta, points, mask, dy
+  dx, ddelta, dpoints, dmask = _choose(path, gradients, (0, 0, 1, 1, 0), arrays, on_gpu)
   return dx, jnp.sum(ddelta, 0), ddelta, dpoints, dmask
 
 
@@ -86,7 +89,11 @@ def _dense_gradients(
 
 
 def _choose(
-  path: str | None, gradients: Callable[..., Arrays], axes: tuple[int | None, ...], arrays: Arrays
+  path: str | None,
+  gradients: Callable[..., Arrays],
+  axes: tuple[int | None, ...],
+  arrays: Arrays,
+  on_gpu: Callable[..., Arrays] | None = None,
 ) -> Arrays:
   """The gradients of (x, kernel or delta, points, mask), for these and dy, as path or platform want them.
 
@@ -95,13 +102,15 @@ def _choose(
     gradients: a function of the five arrays and cpu=bool.
     axes: of the images in the five; None for a kernel that all share.
     arrays: the five.
+    on_gpu: a function of the five for accelerators; None: `gradients` with cpu=False.
   """
   together = functools.partial(gradients, cpu=False)
+  on_gpu = on_gpu or together
   on_cpu = functools.partial(_in_turn, gradients, axes)
   if path:
-    found = {'one_step': together, 'one_step_cpu': on_cpu, 'one_step_gpu': together}[path](*arrays)
+    found = {'one_step': together, 'one_step_cpu': on_cpu, 'one_step_gpu': on_gpu}[path](*arrays)
   else:
-    found = jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=together)
+    found = jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=on_gpu)
   dx, dkernel, dpoints, dmask = found
   return dx, dkernel.astype(arrays[1].dtype), dpoints, dmask
 
