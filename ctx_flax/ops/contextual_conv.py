@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.ops import contextual_gradients
+from ctx_flax.ops import contextual_gradients, depthwise_gradients
 from ctx_flax.ops.bilinear import bilinear_sample
 from ctx_flax.ops.deform_conv import deform_conv
 from ctx_flax.ops.geometry import (
@@ -117,7 +117,7 @@ def contextual_depthwise_conv(
     strides, dilation: int or (rows, columns).
     padding: int, (rows, columns), ((top, bottom), (left, right)), 'SAME' or 'VALID' (XLA's).
     path: None chooses by platform; 'one_step', 'one_step_cpu' (gradients a few images at a time),
-      'one_step_gpu' (several taps in a turn) or 'two_steps' (materialises all taps) forces.
+      'one_step_gpu' (several taps in a turn, other gradients) or 'two_steps' (materialises all taps) forces.
 
   Returns:
     (b, u, v, c) in the dtype of x; accumulated in at least float32.
@@ -203,7 +203,7 @@ def _sum_depthwise_forward(*arguments: Any) -> tuple[jax.Array, Arrays]:
 
 
 def _sum_depthwise_backward(path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
-  return contextual_gradients.depthwise(path, saved, dy)
+  return contextual_gradients.depthwise(path, saved, dy, depthwise_gradients.depthwise)
 
 
 _sum_depthwise.defvjp(_sum_depthwise_forward, _sum_depthwise_backward)

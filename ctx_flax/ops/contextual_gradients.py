@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.ops import depthwise_gradients, in_turn
+from ctx_flax.ops import in_turn
 from ctx_flax.ops.bilinear import CORNERS, corner_weight, corners, gather
 from ctx_flax.ops.sums import sum_axis
 from ctx_flax.ops.taps import flatten, kernel_of_tap, sample_tap
@@ -25,12 +25,19 @@ Arrays = tuple[jax.Array, ...]
 CACHE_BYTES = 5 << 17  # 0.6 MB for one of the arrays that stay in a CPU's cache
 
 
-def depthwise(path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
-  """The gradients of the five saved: x, kernel, delta, points and mask. path as in contextual_conv."""
+def depthwise(path: str | None, saved: Arrays, dy: jax.Array, on_gpu: Callable[..., Arrays]) -> Arrays:
+  """The gradients of the five saved: x, kernel, delta, points and mask.
+
+  Args:
+    path: as in contextual_conv.
+    saved: the five.
+    dy: (b, u, v, c).
+    on_gpu: depthwise_gradients.depthwise, for accelerators.
+  """
   x, kernel, delta, points, mask = saved
   gradients = functools.partial(_depthwise_gradients, kernel)
-  on_gpu = functools.partial(depthwise_gradients.depthwise, kernel)
   arrays = x, delta, points, mask, dy
+  on_gpu = functools.partial(on_gpu, kernel)
   dx, ddelta, dpoints, dmask = _choose(path, gradients, (0, 0, 1, 1, 0), arrays, on_gpu)
   return dx, jnp.sum(ddelta, 0), ddelta, dpoints, dmask
 

@@ -8,8 +8,9 @@ What bounds each gradient there differs, so each has a loop of its own:
 - the kernel's sums over positions are the forward pass with the roles of taps and positions exchanged: a few
   positions in a turn, added onto what all taps have gathered. As a reduction it takes 2.8 times as long.
 
-Nothing of size b * u * v * k * c exists. docs/gpu.md has the times. Axes: b images, h w input grid, u v output
-grid, k taps, c channels, p positions (u * v), s strips of positions, q pixels (h * w).
+Nothing of size b * u * v * k * c is kept: XLA makes one kernel of a gather and the sum or scatter after it.
+docs/gpu.md has the times and the memory. Axes: b images, h w input grid, u v output grid, k taps, c channels,
+p positions (u * v), s strips of positions.
 """
 
 import jax
@@ -20,8 +21,8 @@ from ctx_flax.ops.bilinear import CORNERS, corner_weight, corners
 from ctx_flax.ops.taps import flatten, sample_tap
 
 Arrays = tuple[jax.Array, ...]
-CACHE_BYTES = 20_000_000  # of an image gradient in float32, in the 50 MB of L2 that an H100 or H200 has
-POSITIONS_IN_A_TURN = 7
+CACHE_BYTES = 10_000_000  # of an image gradient in float32; an H200 has 50 MB of L2, and 40 MB are too many
+POSITIONS_IN_A_TURN = 7  # with 14, XLA keeps what it has gathered: 1 GB
 POSITIONS_PER_STRIP = 196  # strips are summed side by side, so that small images fill the card too
 
 
