@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -33,10 +34,10 @@ CONVNEXT_TINY = (
 RESNET_TINY = ('--config.model.dims=(8,8,8,8)',)
 
 
-def start(*arguments, devices=1):
-  """The running program, in the root of the project."""
+def start(*arguments, devices=1, program=('main.py',)):
+  """The running program, or another one in Python, in the root of the project."""
   environment = os.environ | {'JAX_NUM_CPU_DEVICES': str(devices)}
-  command = [sys.executable, 'main.py', *arguments]
+  command = [sys.executable, *program, *arguments]
   pipe = subprocess.PIPE
   return subprocess.Popen(
     command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True, encoding='utf-8'
@@ -48,6 +49,13 @@ def run(*arguments, devices=1):
   process = start(*arguments, devices=devices)
   written, errors = process.communicate()
   return process.returncode, written, errors
+
+
+def free_address():
+  """'localhost:PORT' with a port that is free, where the processes of a run can find each other."""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    return f'localhost:{free.getsockname()[1]}'
 
 
 def read_until(process, wanted):

@@ -130,14 +130,35 @@ def test_the_input_pipeline(monkeypatch):
   monkeypatch.setattr(input_pipeline, 'has_timm', lambda: False)
   monkeypatch.setattr(clips, 'VIDEO_FRAMES', 12)
   monkeypatch.setattr(clips, 'SIZE', (48, 64))
+  monkeypatch.setattr(clips, 'has_decord', lambda: False)
   single, batches, note, *of_clips = input_pipeline.run(SETTINGS)
   assert (single['input'], batches['input']) == ('transforms, ours', 'mixed batches of 32, ours')
   assert single['images/s per core'] > 0 and batches['images/s per core'] > 0
   assert note == {'input': 'timm left out: timm and torchvision are not installed'}
-  assert [row['input'] for row in of_clips][:4] == [
-    f'clips of 8, {kind}' for kind in (*clips.KINDS, 'JPEG frames')
+  assert [row['input'] for row in of_clips] == [
+    *(f'clips of 8, {kind}' for kind in (*clips.KINDS, 'JPEG frames')),
+    'decord left out: it is not installed',
   ]
   assert of_clips[0]['of GOP 250'] == 1 and of_clips[3]['clips/s per core'] > 0
+
+
+def test_videos_are_read_by_decord_beside_ours_where_it_is_installed(monkeypatch):
+  read = []
+
+  def timed(candidates, rounds):
+    for run in candidates.values():
+      run()
+    return {name: [1.0, 3.0] if name.endswith('decord') else [2.0, 12.0] for name in candidates}
+
+  for name, value in (('VIDEO_FRAMES', 12), ('SIZE', (48, 64)), ('take_turns', timed)):
+    monkeypatch.setattr(clips, name, value)
+  monkeypatch.setattr(clips, 'has_decord', lambda: True)
+  monkeypatch.setattr(clips, 'read_by_decord', read.append)
+  *videos, frames = clips.reading(SETTINGS)
+  for kind, ours, theirs in zip(clips.KINDS, videos[::2], videos[1::2], strict=True):
+    assert theirs['input'] == f'{ours["input"]}, decord' == f'clips of 8, {kind}, decord'
+    assert ours['of decord'] == (1 / 2 + 3 / 12) / 2 and 'of decord' not in theirs
+  assert len(set(read)) == len(clips.KINDS) and 'of decord' not in frames
 
 
 def test_the_program_writes_what_it_shows(monkeypatch, tmp_path, capsys):

@@ -1,15 +1,18 @@
 """Kinetics by its csv files: which videos are there, with which labels; every mistake is told."""
 
+import errno
+import os
 import re
-import types
 
 import pytest
 from image_folders import write
 from video_sources import elements, video_settings, write_csv
 
+from ctx_flax import files
 from ctx_flax.data import kinetics
 from ctx_flax.data.kinetics import kinetics_csv
 
+GONE = 'gone_video__000003_000013'
 QUOTED = 'petting animal (not cat), "gently"'
 TRAIN = [
   ('riding', 'abcdefghijk', 10, 20, 'train'),
@@ -54,12 +57,53 @@ def test_videos_are_those_of_the_csv_wherever_they_lie(root):
   assert elements(test) == [('val/validation1_000007_000017.mp4', 2)]
 
 
-def test_videos_that_are_not_there_are_counted(root):
+def test_videos_that_are_not_there_are_counted_and_named_in_a_file(root):
   assert opened(root).remarks == (
-    f'{root}/train.csv: 1 of 4 videos not there: gone_video__000003_000013 '
-    f'(python -m ctx_flax.data.kinetics {root} --split=train lists them)',
+    f'{root}/train.csv: 1 of 4 videos not there: {GONE}, listed in {root}/missing_train.txt',
   )
+  assert (root / 'missing_train.txt').read_text() == f'{GONE}\n'
   assert opened(root, 'test').remarks == (f'{root}/val.csv: classes without videos: abseiling, {QUOTED}',)
+  assert not (root / 'missing_val.txt').exists()
+
+
+def test_the_file_of_missing_videos_says_what_is_missing_now(root):
+  """Another csv file has another one; nobody writes one that says the same already."""
+  write_csv(root / 'mine.csv', [*TRAIN[2:], ('riding', 'gone_too', 0, 10)])
+  opened(root)
+  opened(root, train_split='mine')
+  file = root / 'missing_train.txt'
+  assert file.read_text() == f'{GONE}\n'
+  assert (root / 'missing_mine.txt').read_text() == f'{GONE}\ngone_too_000000_000010\n'
+  os.utime(file, ns=(0, 0))
+  opened(root)
+  assert file.stat().st_mtime_ns == 0
+  write(root, f'{GONE}.mp4')
+  assert opened(root).remarks == () and file.read_text() == ''
+
+
+def refuse_writes(monkeypatch):
+  """What a file system that is mounted read-only says; the tests may run as root, whom modes do not stop."""
+
+  def refuse(path, *_, **__):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+  monkeypatch.setattr(files.pathlib.Path, 'write_text', refuse)
+
+
+@pytest.mark.parametrize('csv_file', ['train', 'the list'])
+def test_a_folder_that_cannot_be_written_is_trained_on(root, monkeypatch, csv_file):
+  write_csv(root / f'{csv_file}.csv', TRAIN)
+  file = root / f'missing_{csv_file}.txt'
+  file.write_text('as it was')
+  refuse_writes(monkeypatch)
+  source = opened(root, train_split=csv_file)
+  assert len(source) == 3
+  named = '' if csv_file == 'train' else " '--csv=the list'"
+  assert source.remarks == (
+    f'{root}/{csv_file}.csv: 1 of 4 videos not there: {GONE} ({file} cannot be written: Read-only file '
+    f'system; python -m ctx_flax.data.kinetics {root} --split=train{named} --to=FILE lists them)',
+  )
+  assert file.read_text() == 'as it was'
 
 
 def test_a_class_keeps_its_label_if_its_videos_are_not_there(root):
@@ -69,13 +113,36 @@ def test_a_class_keeps_its_label_if_its_videos_are_not_there(root):
   assert f'{root}/train.csv: classes without videos: abseiling' in source.remarks
 
 
-def test_missing_videos_are_written_one_a_line(root, capsys):
+def test_the_program_names_missing_videos_in_a_file(root, capsys):
   kinetics.main([str(root)])
-  assert capsys.readouterr().out == 'gone_video__000003_000013\n'
+  counted = f'{root}/train.csv: 1 of 4 videos not there: {GONE}, listed in'
+  assert capsys.readouterr().out == f'{counted} {root}/missing_train.txt\n'
+  assert (root / 'missing_train.txt').read_text() == f'{GONE}\n'
+  kinetics.main([str(root), f'--to={root}/new folder/a.txt'])
+  assert capsys.readouterr().out == f'{counted} {root}/new folder/a.txt\n'
+  assert (root / 'new folder' / 'a.txt').read_text() == f'{GONE}\n'
   kinetics.main([str(root), '--split=test'])
-  assert capsys.readouterr().out == ''
+  assert capsys.readouterr().out == f'{root}/val.csv: none of 1 video is missing\n'
+  assert {path.name for path in root.glob('**/*') if 'missing' in path.name} == {'missing_train.txt'}
   with pytest.raises(SystemExit, match=f'error: {root} holds no other.csv'):
     kinetics.main([str(root), '--csv=other'])
+
+
+def test_the_program_prints_missing_videos_that_it_cannot_write(root, monkeypatch, capsys):
+  """An old list stays as it was."""
+  write_csv(root / 'train.csv', [*TRAIN, ('riding', 'gone_too', 0, 10)])
+  (root / 'missing_train.txt').write_text('as it was')
+  before = sorted(root.rglob('*'))
+  refuse_writes(monkeypatch)
+  with pytest.raises(SystemExit) as ended:
+    kinetics.main([str(root)])
+  assert ended.value.code == (
+    f'error: {root}/missing_train.txt cannot be written: Read-only file system. {root}/train.csv: 2 of 5 '
+    f'videos not there: {GONE}, gone_too_000000_000010; all names are on the standard output, --to=FILE '
+    'writes them elsewhere'
+  )
+  assert capsys.readouterr().out == f'{GONE}\ngone_too_000000_000010\n'
+  assert (root / 'missing_train.txt').read_text() == 'as it was' and sorted(root.rglob('*')) == before
 
 
 def test_a_video_that_is_there_twice_counts_once(root):
@@ -185,5 +252,5 @@ def test_a_long_list_of_missing_videos_is_cut(root):
   write_csv(root / 'train.csv', [*TRAIN, *rows])
   (remark,) = opened(root).remarks
   assert '2,001 of 2,004 videos not there: gone_video_' in remark and 'and 1,996 more' in remark
-  data = types.SimpleNamespace(name='kinetics_csv', path=str(root), train_split='train', test_split='')
-  assert len(kinetics.missing_videos(data, 'train')) == 2001
+  missing = (root / 'missing_train.txt').read_text().splitlines()
+  assert len(missing) == 2001 and missing[:2] == [GONE, 'missing0000_000000_000010']

@@ -2,11 +2,10 @@
 
 import contextlib
 import signal
-import socket
 
 import numpy as np
 import pytest
-from program import RESNET_TINY, TINY, read_until, start
+from program import RESNET_TINY, TINY, free_address, read_until, start
 from run_files import arrays, metric_lines
 
 # A large eps keeps Adam's first steps from being the sign of gradients that are rounding alone.
@@ -22,10 +21,8 @@ ARGUMENTS = (
 
 
 def start_two(*arguments):
-  """Both processes of a run; they find each other at a port that was free."""
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    joined = f'--coordinator_address=localhost:{free.getsockname()[1]}', '--num_processes=2'
+  """Both processes of a run."""
+  joined = f'--coordinator_address={free_address()}', '--num_processes=2'
   return [start(*arguments, *joined, f'--process_id={i}', devices=2) for i in (0, 1)]
 
 

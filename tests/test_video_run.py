@@ -1,18 +1,34 @@
 """The whole of the task of clips: trained, stopped, resumed, tested from several views."""
 
+import contextlib
 import json
+import shutil
 
 import numpy as np
 import pytest
 from clip_runs import STEPS, clip_run_config
-from run_files import arrays, metric_lines, on_batch
+from program import free_address, start
+from run_files import arrays, half, metric_lines, on_batch
 
 from ctx_flax.configs import saved
-from ctx_flax.data import clip_pipeline
+from ctx_flax.data import clip_pipeline, clip_sources
 from ctx_flax.tasks import run
 from ctx_flax.training.halt import Halt
 
 SLOW = pytest.mark.slow
+# Tests a run as one of two processes, and prints all digits of the results.
+EVALUATE = """
+import json, sys
+from ctx_flax.configs import saved
+from ctx_flax.tasks import run
+from ctx_flax.training import distributed
+
+changes, workdir, address, process = sys.argv[1:]
+distributed.join(address, 2, int(process))
+config = saved.get_config(workdir)
+config.update_from_flattened_dict(json.loads(changes))
+print(json.dumps(run.evaluate(config, workdir)))
+"""
 
 
 @pytest.fixture(scope='module')
@@ -74,3 +90,38 @@ def test_views_are_averaged_whatever_the_batch(whole):
     config.eval.update(views='ten_crop', batch_size=size, weights='raw', crop_ratio=0.8)
     results.append(run.evaluate(config, workdir)['raw'])
   assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('whole', ['plain'], indirect=True)  # sums over processes are those of any network
+def test_views_are_averaged_whatever_the_number_of_processes(whole, folder, tmp_path):
+  """Ten crops of 40 videos in batches of 16: in the last one the second process has nothing but filling rows.
+
+  Each process has a video that cannot be read.
+  """
+  _, workdir, _ = whole
+  videos = shutil.copytree(folder, tmp_path / 'videos')
+  changes = {'data.path': str(videos), 'eval.views': 'ten_crop', 'eval.batch_size': 16}
+  changes |= {'eval.crop_ratio': 0.8, 'eval.weights': 'raw'}
+  config = saved.get_config(str(workdir))
+  config.update_from_flattened_dict(changes)
+  source = clip_sources.open_clip_source(config.data, 'test')
+  damaged = [source.name(i) for i in (3, 12)]
+  for name in damaged:
+    (videos / name).write_bytes(half((videos / name).read_bytes()))
+  alone = run.evaluate(config, workdir)
+
+  arguments = json.dumps(changes), str(workdir), free_address()
+  with contextlib.ExitStack() as stack:
+    processes = [start(*arguments, str(i), program=('-c', EVALUATE)) for i in (0, 1)]
+    for process in processes:
+      stack.callback(process.kill)
+    ended = [process.communicate() for process in processes]
+  assert [(process.returncode, errors) for process, (_, errors) in zip(processes, ended, strict=True)] == [
+    (0, '')
+  ] * 2
+  for own, other, (written, _) in zip(damaged, damaged[::-1], ended, strict=True):
+    results = json.loads(written.splitlines()[-1])
+    assert results['raw'] == pytest.approx(alone['raw'], rel=1e-5, abs=1e-5)
+    assert own in written and other not in written  # a process names what it has read
+  assert '2 of 40 videos could not be read and do not count' in ended[0][0]

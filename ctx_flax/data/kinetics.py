@@ -2,7 +2,8 @@
 
 python -m ctx_flax.data.kinetics DIR [--split=test]
 
-writes the names of the videos that a csv file lists and DIR lacks, one a line.
+writes the names of the videos that a csv file lists and DIR lacks, one a line, to DIR/missing_train.txt (for
+val.csv to missing_val.txt). Training and tests do so too.
 """
 
 import argparse
@@ -12,13 +13,14 @@ import os
 import pathlib
 import sys
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ctx_flax.data.clip_files import VIDEO, VideoFiles
 from ctx_flax.data.file_source import data_folder
 from ctx_flax.data.image_files import counted, few, iterate_files
-from ctx_flax.files import printable, shell_word, utf8
+from ctx_flax.data.missing_videos import MissingVideos
+from ctx_flax.files import printable, shell_word
 
 COLUMNS = ('label', 'youtube_id', 'time_start', 'time_end')  # others are not read
 TEST_FILES = ('validate', 'val', 'validation', 'test')  # what the csv file to test on is called, if not told
@@ -46,7 +48,8 @@ def kinetics_csv(data: Any, split: str) -> VideoFiles:
       ID_START_END.mp4 (or another ending of a video), times in six digits: 0wR5jVB-WPk_000417_000427.mp4.
 
   Classes are the labels of the training file, sorted, spelled as there. Videos that are not there are left
-  out and counted in a remark, as thousands of Kinetics are no longer available.
+  out, as thousands of Kinetics are no longer available: a remark counts them, and data.path/missing_train.txt
+  (after the name of the csv file) lists them, if it can be written.
 
   Raises:
     FileNotFoundError: data.path is empty, or it or a csv file does not exist.
@@ -72,35 +75,38 @@ def kinetics_csv(data: Any, split: str) -> VideoFiles:
     )
   names = [files[rows.videos[i]] for i in kept]
   labels = [classes[rows.labels[i]] for i in kept]
-  remarks = _remarks(root, rows, split, files, set(labels), list(classes))
+  remarks = _write_missing(_missing(root, rows, files), data, split)
+  present = set(labels)
+  empty = [name for name, label in classes.items() if label not in present]
+  if empty:
+    remarks.append(f'{printable(rows.path)}: classes without videos: {few(empty)}')
   if again:
     remarks.append(f'{printable(root)}: {counted(again, "video")} there twice; the first by name counts')
   return VideoFiles(root, names, labels, map(printable, classes), remarks)
 
 
-def missing_videos(data: Any, split: str) -> list[str]:
+def missing_videos(data: Any, split: str) -> MissingVideos:
   """'ID_START_END' of the videos that the csv file of a split lists and that are not below data.path."""
   root = data_folder(data, NEEDED)
   rows = _read(_csv_file(root, data, split))
   files, _ = _videos_below(root)
-  return [video for video in rows.videos if video not in files]
+  return _missing(root, rows, files)
 
 
-def _remarks(
-  root: pathlib.Path, rows: Rows, split: str, files: dict[str, str], present: set[int], classes: list[str]
-) -> list[str]:
-  remarks = []
-  missing = [video for video in rows.videos if video not in files]
-  if missing:
-    remarks.append(
-      f'{printable(rows.path)}: {len(missing):,} of {counted(len(rows.videos), "video")} not there: '
-      f'{few(missing)} (python -m ctx_flax.data.kinetics {printable(shell_word(str(root)))} --split={split} '
-      'lists them)'
-    )
-  empty = [name for label, name in enumerate(classes) if label not in present]
-  if empty:
-    remarks.append(f'{printable(rows.path)}: classes without videos: {few(empty)}')
-  return remarks
+def _missing(root: pathlib.Path, rows: Rows, files: dict[str, str]) -> MissingVideos:
+  names = [video for video in rows.videos if video not in files]
+  return MissingVideos(rows.path, len(rows.videos), names, root / f'missing_{rows.path.stem}.txt')
+
+
+def _write_missing(missing: MissingVideos, data: Any, split: str) -> list[str]:
+  """Names the missing videos in their file; a line about them, if there is something to say."""
+  refusal = missing.write()
+  if refusal:
+    name = data.train_split if split == 'train' else data.test_split
+    named = [f'--csv={name}'] if name and name != 'train' else []
+    command = ' '.join(map(shell_word, [data.path, f'--split={split}', *named, '--to=FILE']))
+    return [f'{missing.summary()} ({refusal}; python -m ctx_flax.data.kinetics {command} lists them)']
+  return [missing.written()] if missing.names else []
 
 
 def _videos_below(root: pathlib.Path) -> tuple[dict[str, str], int]:
@@ -176,27 +182,36 @@ def _video(row: dict[str, str | None], where: str) -> str:
   return '_'.join(((row['youtube_id'] or '').strip(), *times))
 
 
-def _lines(arguments: Sequence[str] | None) -> Iterator[str]:
+def main(arguments: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
     prog='python -m ctx_flax.data.kinetics',
-    description='Writes the names of the videos that a csv file of Kinetics lists and DIR lacks, one a line.',
+    description='Writes the names of the videos that a csv file of Kinetics lists and DIR lacks to a file, '
+    'one a line. Where it cannot be written, the names are printed.',
   )
   parser.add_argument('folder', metavar='DIR', help='the csv files and the videos, as data.path')
   parser.add_argument('--split', choices=('train', 'test'), default='train', help='by default train')
   parser.add_argument('--csv', default='', help='name of the csv file in DIR, if it is not found by itself')
+  default = 'by default missing_train.txt in DIR, or after another csv file, as missing_val.txt'
+  parser.add_argument('--to', metavar='FILE', default='', help=default)
   options = parser.parse_args(arguments)
   data = types.SimpleNamespace(
     name='kinetics_csv', path=options.folder, train_split=options.csv, test_split=options.csv
   )
   try:
-    yield from missing_videos(data, options.split)
+    missing = missing_videos(data, options.split)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {printable(" ".join(str(error).split()))}')
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-  for video in _lines(arguments):
-    print(utf8(video))
+  if options.to:
+    missing = dataclasses.replace(missing, file=pathlib.Path(os.path.expanduser(options.to)))
+  refusal = missing.write()
+  if refusal:
+    for name in missing.names:
+      print(printable(name))
+    elsewhere = (
+      '; all names are on the standard output, --to=FILE writes them elsewhere' if missing.names else ''
+    )
+    sys.exit(f'error: {refusal}. {missing.summary()}{elsewhere}')
+  print(missing.written())
 
 
 if __name__ == '__main__':
