@@ -30,6 +30,7 @@ ALLOWED = {
   'ctx_flax.tasks': TRAINING | {'ctx_flax.tasks'},
   'ctx_flax.tasks.classification': CLASSIFICATION,
   'ctx_flax.tasks.video': CLASSIFICATION | {'ctx_flax.tasks.video'},
+  'ctx_flax.tasks.detection': TRAINING | {'ctx_flax.tasks.detection'},
   'ctx_flax.downstream': TASKS | {'ctx_flax.downstream'},
   'ctx_flax.analysis': TASKS | {'ctx_flax.analysis'},
   'ctx_flax.__main__': {'ctx_flax.training', 'ctx_flax.configs'},
