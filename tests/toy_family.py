@@ -65,6 +65,7 @@ class Toy(Network):
     add: Mapping[str, jax.Array] | None = None,
     features_only: bool = False,
     valid_hw: jax.Array | None = None,
+    padded_hw: jax.Array | None = None,
     class_counts: jax.Array | None = None,
   ) -> tuple[jax.Array | None, dict[str, Any]]:
     self.check_images(images)

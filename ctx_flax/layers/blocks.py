@@ -67,16 +67,21 @@ class ConvNeXtBlock(nn.Module):
     context: jax.Array | None = None,
     valid: jax.Array | None = None,
     train: bool = False,
+    padded: jax.Array | None = None,
   ) -> tuple[jax.Array, dict[str, jax.Array] | None]:
-    """Returns the block's output and, when contextual, how it adapted (see ContextualConv), else None."""
+    """Returns the block's output and, when contextual, how it adapted (see ContextualConv), else None.
+
+    `valid` and `padded` are ContextualConv's; x may hold anything elsewhere.
+    """
+    padded = valid if padded is None else padded
     c = x.shape[-1]
     dtypes = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    y, adaptation = zero_invalid(x, valid), None
+    y, adaptation = zero_invalid(x, padded), None
     if self.contextual:
       context = _required(context)
       y, adaptation = ContextualConv(
         c, 7, depthwise=True, branch_dim=self.branch_dim, mask_gain=self.mask_gain, **dtypes, name='dwconv'
-      )(y, context, train=train, valid=valid)
+      )(y, context, train=train, valid=valid, padded=padded)
     else:
       y = DepthwiseConv(7, **dtypes, name='dwconv')(y)
     y = LayerNorm(**dtypes, name='norm')(y)
@@ -119,8 +124,13 @@ class Bottleneck(nn.Module):
     context: jax.Array | None = None,
     valid: jax.Array | None = None,
     train: bool = False,
+    padded: jax.Array | None = None,
   ) -> tuple[jax.Array, dict[str, jax.Array] | None]:
-    """Returns the block's output and, when contextual, how it adapted (see ContextualConv), else None."""
+    """Returns the block's output and, when contextual, how it adapted (see ContextualConv), else None.
+
+    `valid` and `padded` are ContextualConv's; x may hold anything elsewhere.
+    """
+    padded = valid if padded is None else padded
     dtypes = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
 
     def pointwise(features: int, strides: int, name: str) -> PointwiseConv:
@@ -133,7 +143,7 @@ class Bottleneck(nn.Module):
     if self.frames > 1:
       y = temporal_shift(x.reshape(-1, self.frames, *x.shape[1:])).reshape(x.shape)
     y = nn.relu(norm(pointwise(self.width, 1, 'conv1')(y), 'bn1'))
-    y, adaptation = zero_invalid(y, valid), None
+    y, adaptation = zero_invalid(y, padded), None
     if self.contextual:
       context = _required(context)
       y, adaptation = ContextualConv(
@@ -147,7 +157,7 @@ class Bottleneck(nn.Module):
         kernel_init=he_fan_out,
         **dtypes,
         name='conv2',
-      )(y, context, train=train, valid=valid)
+      )(y, context, train=train, valid=valid, padded=padded)
     else:
       y = nn.Conv(
         self.width,

@@ -58,7 +58,13 @@ class ContextualConv(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, context: jax.Array, *, train: bool = False, valid: jax.Array | None = None
+    self,
+    x: jax.Array,
+    context: jax.Array,
+    *,
+    train: bool = False,
+    valid: jax.Array | None = None,
+    padded: jax.Array | None = None,
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Applies the layer.
 
@@ -66,8 +72,10 @@ class ContextualConv(nn.Module):
       x: (b, h, w, c).
       context: (b, e), one vector per image.
       train: whether BatchNorm branches use and update batch statistics.
-      valid: (b, h, w, 1) bool, the pixels that belong to the image, or None for all; x must be zero
-        elsewhere.
+      valid: (b, h, w, 1) bool, the pixels that belong to the image, or None for all; the kernel branch reads
+        their mean.
+      padded: (b, h, w, 1) bool, these and the image's own padding, which the sampling branch reads too; None
+        for `valid`. x must be zero elsewhere.
 
     Returns:
       y: (b, u, v, features).
@@ -99,7 +107,7 @@ class ContextualConv(nn.Module):
     hidden = self.branch_dim or max(1, c // (4 * max(1, (kh // 3) * (kw // 3))))
 
     offsets, mask = self._sampling_branch(
-      x, context, hidden, (kh, kw), strides, padding, dilation, train, valid
+      x, context, hidden, (kh, kw), strides, padding, dilation, train, valid if padded is None else padded
     )
     kernel_delta = self._kernel_branch(x, context, hidden, (kh, kw), train, valid)
     op = contextual_depthwise_conv if self.depthwise else contextual_conv
@@ -118,11 +126,11 @@ class ContextualConv(nn.Module):
     padding: Pads,
     dilation: Pair,
     train: bool,
-    valid: jax.Array | None,
+    padded: jax.Array | None,
   ) -> tuple[jax.Array, jax.Array]:
     z = _ContextLinear(hidden, self.dtype, self.param_dtype, name='sampling_proj')(context, x)
     norm = self.norm(dtype=self.dtype, param_dtype=self.param_dtype, name='sampling_norm')
-    z = zero_invalid(nn.relu(normalise(norm, z, train=train)), valid)
+    z = zero_invalid(nn.relu(normalise(norm, z, train=train)), padded)
     k = kernel_size[0] * kernel_size[1]
     z = nn.Conv(
       3 * k,

@@ -3,16 +3,18 @@
 Plain: https://arxiv.org/abs/2201.03545. Contextual: the paper, section 3 and supplementary Table 1.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from ctx_flax.layers.blocks import ConvNeXtBlock, rematerialised
 from ctx_flax.layers.linear import Linear, normal_002
 from ctx_flax.layers.normalization import LayerNorm
-from ctx_flax.layers.pooling import global_average_pool, valid_pixels
+from ctx_flax.layers.pooling import extents_of, global_average_pool
 from ctx_flax.models.layer_ids import layer_id, num_layers
 from ctx_flax.models.limits import FRACTION, FROM_0, Limit, at_least
 from ctx_flax.models.network import Network
@@ -74,20 +76,21 @@ class ConvNeXt(Network):
     add: Mapping[str, jax.Array] | None = None,
     features_only: bool = False,
     valid_hw: jax.Array | None = None,
+    padded_hw: jax.Array | None = None,
     class_counts: jax.Array | None = None,
   ) -> tuple[jax.Array | None, dict[str, Any]]:
     """See Network; train_norm has no effect, as LayerNorm has no statistics."""
     del train_norm
     self.check_images(images)
     funnel = self.class_funnel(images.shape[0], class_counts=class_counts, add=add)
-    x, valid, number = images, None, 0
+    extents = extents_of(valid_hw, padded_hw)
+    x, number = images, 0
     for stage, depth in enumerate(self.depths, 1):
       x = self._downsample(x, stage)
-      if valid_hw is not None:
-        valid_hw = valid_hw // (self.stem_stride if stage == 1 else 2)
-        valid = valid_pixels(valid_hw, *x.shape[1:3])
+      extents = extents.map(functools.partial(_cut, size=self.stem_stride if stage == 1 else 2))
+      valid, padded = extents.valid(x), extents.padded(x)
       for i in range(depth):
-        x, adaptation = self._block(stage, i, number)(x, funnel.context, valid, train)
+        x, adaptation = self._block(stage, i, number)(x, funnel.context, valid, train, padded)
         funnel.out.record_adaptation(f'{stage}.{i}', adaptation)
         number += 1
       x = funnel.out.record(f'stage{stage}', x)
@@ -130,3 +133,8 @@ class ConvNeXt(Network):
       param_dtype=self.param_dtype,
       name=f'stage{stage}_block{i}',
     )
+
+
+def _cut(hw: jax.Array, size: int) -> jax.Array:
+  """How many whole patches fit; a part of one counts where there is no other, so that a mean exists."""
+  return jnp.maximum(hw // size, 1)

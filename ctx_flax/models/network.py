@@ -126,6 +126,7 @@ class Network(nn.Module):
     add: Mapping[str, jax.Array] | None = None,
     features_only: bool = False,
     valid_hw: jax.Array | None = None,
+    padded_hw: jax.Array | None = None,
     class_counts: jax.Array | None = None,
   ) -> tuple[jax.Array | None, dict[str, Any]]:
     """Classifies images, or clips where segments is above 1.
@@ -140,6 +141,9 @@ class Network(nn.Module):
       valid_hw: (b, 2) int, the size of each image if smaller ones are padded at the bottom and right; the
         padding then changes neither features inside the image nor contexts (with BatchNorm's running
         statistics; batch statistics are taken over all pixels).
+      padded_hw: (b, 2) int, the sizes up to which convolutions see an image and padding of its own, which a
+        detector's training makes a multiple of `strides[-1]`; contexts are of `valid_hw` alone. Each of the
+        two is by default the other.
       class_counts: int (stages - 1,), traced or not, instead of the attribute: numbers that change while
         training.
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ctx_flax.layers.blocks import Bottleneck, rematerialised
 from ctx_flax.layers.linear import Linear, he_fan_out
 from ctx_flax.layers.normalization import BatchNorm
-from ctx_flax.layers.pooling import global_average_pool, valid_pixels, zero_invalid
+from ctx_flax.layers.pooling import Extents, extents_of, global_average_pool, zero_invalid
 from ctx_flax.models.layer_ids import layer_id, num_layers
 from ctx_flax.models.limits import FRACTION, FROM_0, Limit
 from ctx_flax.models.network import Network
@@ -99,6 +99,7 @@ class ResNet(Network):
     add: Mapping[str, jax.Array] | None = None,
     features_only: bool = False,
     valid_hw: jax.Array | None = None,
+    padded_hw: jax.Array | None = None,
     class_counts: jax.Array | None = None,
   ) -> tuple[jax.Array | None, dict[str, Any]]:
     """See Network."""
@@ -112,21 +113,19 @@ class ResNet(Network):
       frames=self.segments,
       per_frame=self.contextual and self.segments > 1 and self.context == 'frame',
     )
+    extents = extents_of(valid_hw, padded_hw)
     if self.segments > 1:
       images = images.reshape(-1, *images.shape[2:])
-      valid_hw = None if valid_hw is None else jnp.repeat(valid_hw, self.segments, 0)
-    x, valid_hw = self._stem(images, valid_hw, train)
-    valid = None
+      extents = extents.map(lambda hw: jnp.repeat(hw, self.segments, 0))
+    x, extents = self._stem(images, extents, train)
     for stage, depth in enumerate(self.depths, 1):
       for i in range(depth):
-        if valid_hw is not None:
-          valid = valid_pixels(valid_hw, *x.shape[1:3])
-        x, adaptation = self._block(stage, i)(x, funnel.context, valid, train)
+        valid, padded = extents.valid(x), extents.padded(x)
+        x, adaptation = self._block(stage, i)(x, funnel.context, valid, train, padded)
         funnel.out.record_adaptation(f'{stage}.{i}', adaptation)
-        if valid_hw is not None and self.halves(stage, i):
-          valid_hw = _halve(valid_hw)
-      if valid_hw is not None:
-        valid = valid_pixels(valid_hw, *x.shape[1:3])
+        if self.halves(stage, i):
+          extents = extents.map(_halve)
+      valid = extents.valid(x)
       x = funnel.out.record(f'stage{stage}', x, of_frames=True)
       if stage < len(self.dims):
         funnel.narrow(x, stage, valid, train=train)
@@ -144,14 +143,10 @@ class ResNet(Network):
     return functools.partial(BatchNorm, axis_name=self.axis_name)
 
   @nn.nowrap
-  def _stem(
-    self, x: jax.Array, valid_hw: jax.Array | None, train: bool
-  ) -> tuple[jax.Array, jax.Array | None]:
-    """A convolution and perhaps a pooling. Returns the map and the valid part's size in it."""
+  def _stem(self, x: jax.Array, extents: Extents, train: bool) -> tuple[jax.Array, Extents]:
+    """A convolution and perhaps a pooling. Returns the map and how far the images reach in it."""
     dtypes = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    if valid_hw is not None:
-      x = zero_invalid(x, valid_pixels(valid_hw, *x.shape[1:3]))
-      valid_hw = _halve(valid_hw)
+    x, extents = zero_invalid(x, extents.padded(x)), extents.map(_halve)
     pad = 3 if self.stem_stride == 4 else 1
     conv = nn.Conv(
       self.dims[0],
@@ -165,11 +160,10 @@ class ResNet(Network):
     )
     x = nn.relu(self._norm()(**dtypes, name='bn1')(conv(x), train=train))
     if self.stem_stride == 2:
-      return x, valid_hw
-    if valid_hw is not None:
-      x = zero_invalid(x, valid_pixels(valid_hw, *x.shape[1:3]))  # zeros lose against what ReLU lets through
-      valid_hw = _halve(valid_hw)
-    return nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)]), valid_hw
+      return x, extents
+    x = zero_invalid(x, extents.padded(x))  # zeros lose against what ReLU lets through
+    extents = extents.map(_halve)
+    return nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)]), extents
 
   @nn.nowrap
   def _block(self, stage: int, i: int) -> nn.Module:
