@@ -44,6 +44,17 @@ def test_drops_after_a_warmup_as_detectors_have_them():
   np.testing.assert_allclose(rates(config, 7330, steps), [1e-4, 1e-4, 1e-5, 1e-5, 1e-6], rtol=1e-5)
 
 
+def test_the_schedule_of_mmdetection(golden):
+  """Its own rates over a run of 36 epochs, warm-up and drops included."""
+  arrays = golden('coco/pipeline')
+  config = settings(
+    epochs=36, schedule='steps', drops=(27, 33), learning_rate=1e-4, warmup_epochs=0, warmup_steps=500
+  )
+  config.optimizer.warmup_factor = 0.001
+  steps_per_epoch = int(arrays['lr_iters_per_epoch'])
+  np.testing.assert_allclose(rates(config, steps_per_epoch, arrays['lr_iters']), arrays['lr'], rtol=2e-5)
+
+
 def test_check_reports_both_sides_of_every_drop():
   config = settings(epochs=50, schedule='steps', drops=(20, 40), learning_rate=1.0, warmup_epochs=0)
   plan = types.SimpleNamespace(

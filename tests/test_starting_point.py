@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -146,6 +147,23 @@ def test_factors_on_the_rate():
   np.testing.assert_allclose(updates['norm']['scale'], -0.5 * 0.1, rtol=1e-4)
   config.init.weights = ''
   assert starting_point.rate_factor(config, TASK.fresh(config))('norm/scale') == 1.0
+
+
+def test_what_a_network_declares_fixed_stays():
+  """Neither rate nor decay nor moments, whatever init.freeze and init.weights say."""
+  config = settings(freeze=('stem_.*',))
+  config.optimizer.weight_decay = 0.1
+  network = types.SimpleNamespace(fixed_parameters=('backbone/(tau|heads)/.*',))
+  factor = starting_point.rate_factor(config, network=network)
+  names = 'stem_conv/kernel', 'backbone/tau/kernel', 'backbone/heads/out/kernel', 'backbone/taught/kernel'
+  assert [factor(name) for name in names] == [0, 0, 0, 1]
+  tx = optimizer.make_optimizer(config, 0.5, factor)
+  kernel = {'kernel': jnp.ones((2, 2))}
+  params = {'backbone': {'tau': kernel, 'taught': kernel}}
+  updates, state = tx.update(params, tx.init(params), params)
+  assert not updates['backbone']['tau']['kernel'].any() and updates['backbone']['taught']['kernel'].all()
+  moments = [x for path, x in jax.tree_util.tree_leaves_with_path(state) if "'tau'" in str(path)]
+  assert len(moments) == 2 and not any(moment.any() for moment in moments)
 
 
 def test_files_of_both_kinds(source, tmp_path):

@@ -38,15 +38,16 @@ def check_settings(config: Any) -> None:
     raise ValueError(f'init.pretrained_rate must be a factor of 0 or more, but is {init.pretrained_rate}')
 
 
-def rate_factor(config: Any, fresh: str = '') -> Callable[[str], float]:
+def rate_factor(config: Any, fresh: str = '', network: Any = None) -> Callable[[str], float]:
   """The function from a parameter's name ('stage1_block0/norm/scale') to the factor on its learning rate.
 
-  0 if init.freeze matches; init.pretrained_rate if init.weights gave the value; 1 for the rest: what may be
-  missing or, matching `fresh`, starts anew. It follows from the config alone, so that a resumed run needs no
-  weights.
+  0 if init.freeze matches, or one of the regexes `fixed_parameters` that the network may declare;
+  init.pretrained_rate if init.weights gave the value; 1 for the rest: what may be missing or, matching
+  `fresh`, starts anew. It follows from config and network alone, so that a resumed run needs no weights.
   """
   init = config.init
   frozen = weights.compile_patterns(init.freeze, 'init.freeze')
+  frozen = [*frozen, *map(re.compile, getattr(network, 'fixed_parameters', ()))]
   starting_anew = weights.compile_patterns(init.allow_missing, 'init.allow_missing')
   if fresh:
     starting_anew = [*starting_anew, re.compile(fresh)]
