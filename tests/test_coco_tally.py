@@ -128,7 +128,7 @@ def test_a_whole_test_on_eight_devices(ground_truth, rows, expected):
     def outputs(self, variables, batch):
       return {}, {name: value for name, value in batch.items() if name != 'weight'}
 
-    def tally(self):
+    def tally(self, weights):
       return CocoTally(ground_truth, IDS, CATEGORIES)
 
   def batches(source, config, process, processes):
@@ -138,7 +138,7 @@ def test_a_whole_test_on_eight_devices(ground_truth, rows, expected):
 
   detector = Detector()
   results = evaluation.test(
-    types.SimpleNamespace(eval_batches=batches),
+    types.SimpleNamespace(eval_batches=batches, unreadable=('is missed', 'are missed')),
     detector,
     parallel.pmap_eval_step(make_eval_step(detector)),
     {'raw': {'params': np.zeros(1, np.float32)}},

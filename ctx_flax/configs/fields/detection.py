@@ -2,6 +2,7 @@
 
 import ml_collections
 
+from ctx_flax.configs.fields import detector, detector_training
 from ctx_flax.configs.kinds import Number, Rule, Text, Tuple, Whole
 
 
@@ -12,6 +13,16 @@ def add_fields(config: ml_collections.ConfigDict) -> None:
   _add_sources(config.data)
   _add_augmentation(config.data)
   _add_canvases(config.data)
+  detector.add_fields(config)
+  detector_training.add_fields(config)
+
+
+def example_size(config: ml_collections.ConfigDict) -> tuple[int, str]:
+  """(Bytes of an example in a batch at most, the fields that it follows from, in words.)"""
+  data = config.data
+  pixels, (short, long) = max(((short * long, (short, long)) for short, long in data.canvases), default=(0, (0, 0)))
+  size = pixels * 3 + data.max_objects * pixels // 8
+  return size, f'the largest of data.canvases {short} x {long}, with data.max_objects={data.max_objects}'
 
 
 def _add_sources(data):
@@ -46,7 +57,7 @@ def _add_canvases(data):
 SIDE = 8192
 SIDES = Tuple(Whole(1, SIDE), f'must hold lengths, 1 to {SIDE}')
 PROBABILITY = Number(0, 1, text='a probability, 0 to 1')
-RULES: dict[str, Rule] = {
+RULES: dict[str, Rule] = detector.RULES | detector_training.RULES | {
   'eval.short_side': Whole(1, SIDE),
   'data.train_annotations': Text(),
   'data.test_annotations': Text(),
