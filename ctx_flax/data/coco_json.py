@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctx_flax.data import coco_masks
-from ctx_flax.data.json_scanner import Scanner
+from ctx_flax.data.json_scanner import EXTRA, Scanner
 from ctx_flax.files import printable
 
 # What may be wrong with an annotation by itself: code -> words. Others follow from its image.
@@ -92,7 +92,9 @@ def read_coco_file(path: pathlib.Path) -> CocoFile:
       else:
         scanner.value()
   except json.JSONDecodeError as error:
-    cut = error.pos >= len(text.rstrip()) - 5 or error.msg.startswith('Unterminated')
+    # A string that does not end is told by its beginning, half a literal too.
+    rest = len(text.rstrip()) - error.pos
+    cut = (rest < len('false') and error.msg != EXTRA) or error.msg.startswith('Unterminated')
     what = 'is cut short' if cut else f'is no annotation file of COCO: {error.msg}'
     raise ValueError(f'{shown} {what} at character {error.pos:,} of {len(text):,}') from None
   except RecursionError:

@@ -65,12 +65,13 @@ def decode(segmentation: Any, hw: tuple[int, int]) -> np.ndarray:
   h, w = hw
   if isinstance(segmentation, dict):
     counts = run_lengths(segmentation['counts'])
-    values = np.arange(len(counts), dtype=np.uint8) & 1
-    return np.ascontiguousarray(np.repeat(values, counts).reshape(w, h).T)
-  from pycocotools import mask
+  else:
+    from pycocotools import mask
 
-  parts = mask.frPyObjects(polygons(segmentation), h, w)
-  return np.asarray(mask.decode(mask.merge(parts)))
+    parts = mask.frPyObjects(polygons(segmentation), h, w)
+    counts = run_lengths(mask.merge(parts)['counts'].decode('ascii'))
+  values = np.arange(len(counts), dtype=np.uint8) & 1
+  return np.ascontiguousarray(np.repeat(values, counts).reshape(w, h).T)
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def sound_annotations(
     ('of images that it does not list', file.image_ids[image] != annotations['image_id']),
     ('of categories that it does not list', ~of_categories(file, annotations)),
     ('', training & annotations['crowd']),
-    ('that are to be ignored', training & annotations['ignore']),
+    ('marked to be ignored', training & annotations['ignore']),
     *((words, annotations['problem'] == CODES[code]) for code, words in PROBLEMS.items()),
     ('with a box outside the image or below one pixel', training & ~_visible(annotations['box'], hw)),
     ('without area', training & (annotations['area'] <= 0)),

@@ -74,9 +74,9 @@ class Augmentation:
     for crop_scale in self.crop_scales if self.crop_probability else ():
       first = resized_hw(hw, crop_scale, long)
       low, high = (np.minimum(first, side) for side in self.crop_sides)
-      # Of the tallest crop, and of the widest: the other side may be the short one, if not both at once.
-      along = np.minimum(long, scale * np.maximum(high / low[:, ::-1], 1))
-      across = np.minimum(scale, long * high / low[:, ::-1])
+      # Of the tallest crops, and of the widest: the largest long side, and the largest short one across.
+      ratio = high / low[:, ::-1]
+      along, across = np.minimum(long, scale * ratio), np.minimum(scale, long * ratio)
       for axis in range(2):
         largest.append(np.where(np.arange(2) == axis, along, across))
     return np.maximum((np.stack(largest) + 0.5).astype(np.int32), 1)
@@ -94,4 +94,4 @@ def _choice(values: tuple, u: np.ndarray) -> np.ndarray:
 
 def _between(low: Any, high: Any, u: np.ndarray) -> np.ndarray:
   """A whole number from low to high, both included, for each uniform number in [0, 1)."""
-  return np.minimum(low + np.floor(u * (high - low + 1)), high).astype(np.int32)
+  return (low + np.floor(u * (high - low + 1))).astype(np.int32)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+EXTRA = 'more text after its end'
 SPACE = re.compile(r'[ \t\r\n]*')
 
 
@@ -54,7 +55,7 @@ class Scanner:
         self._expect(',')
     self._skip_space()
     if self._place < len(self._text):
-      raise json.JSONDecodeError('more text after its end', self._text, self._place)
+      raise json.JSONDecodeError(EXTRA, self._text, self._place)
 
   def _skip_space(self) -> None:
     match = SPACE.match(self._text, self._place)

@@ -37,9 +37,9 @@ def _add_sources(data):
 
 
 def _add_augmentation(data):
-  # Half of the training images are resized to one of the scales, lengths of the short side. The others are
-  # resized to one of the crop_scales, and a crop of them, perhaps without objects, to one of the scales.
   data.flip = 0.5  # probability of a horizontal flip
+  # Lengths of the short side, to one of which half of the training images are resized. The others are resized
+  # to one of crop_scales, and a crop of them, perhaps without objects, to one of these.
   data.scales = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
   data.long_side = 1333  # the long side gets no longer, whatever the scale; in tests, too
   data.crop_probability = 0.5  # 0 = no crops
