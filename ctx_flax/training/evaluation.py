@@ -96,9 +96,7 @@ def test(
   sums: dict[str, Any] = {name: {} for name in variants}
   tallies = {name: evaluator.tally(name) for name in variants}
   batches = task.eval_batches(source, config, jax.process_index(), jax.process_count())
-  passes = over_images.outputs_of(
-    eval_step, placed, batches, bad, task.unreadable[0], config.data.prefetch
-  )
+  passes = over_images.outputs_of(eval_step, placed, batches, bad, task.unreadable[0], config.data.prefetch)
   try:
     for outputs, _ in passes:
       for name, (batch_sums, rows) in outputs.items():

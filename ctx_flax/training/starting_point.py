@@ -41,10 +41,10 @@ def check_settings(config: Any) -> None:
 def rate_factor(config: Any, fresh: str = '', network: Any = None) -> Callable[[str], float]:
   """The function from a parameter's name ('stage1_block0/norm/scale') to the factor on its learning rate.
 
-  0 if init.freeze matches; 1 for what starts from random values: everything without init.weights, and what may
-  be missing there or matches `fresh`; 0 for the rest if one of the regexes `fixed_parameters` matches, which a
-  network may declare; else init.pretrained_rate. It follows from config and network alone, so that a resumed
-  run needs no weights.
+  0 if init.freeze matches; 1 for what starts from random values: everything without init.weights, and what
+  may be missing there or matches `fresh`; 0 for the rest if one of the regexes `fixed_parameters` matches,
+  which a network may declare; else init.pretrained_rate. It follows from config and network alone, so that a
+  resumed run needs no weights.
   """
   init = config.init
   frozen = weights.compile_patterns(init.freeze, 'init.freeze')

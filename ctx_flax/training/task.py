@@ -81,8 +81,8 @@ class Task(Protocol):
     best: the metric by which the best checkpoint is kept; the highest is the best.
     identity: groups of the config that make a run what it is, beside those that all tasks share.
     examples: what a row of a batch is, in the plural: in messages and in names of metrics.
-    unreadable: what a test makes of an example that cannot be read, and of several: how 'unreadable image ...'
-      and '3 of 100 images could not be read and ...' go on.
+    unreadable: what a test makes of an example that cannot be read, and of several: how 'unreadable image'
+      and '3 of 100 images could not be read and' go on.
   """
 
   name: str

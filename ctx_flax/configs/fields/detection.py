@@ -20,7 +20,9 @@ def add_fields(config: ml_collections.ConfigDict) -> None:
 def example_size(config: ml_collections.ConfigDict) -> tuple[int, str]:
   """(Bytes of an example in a batch at most, the fields that it follows from, in words.)"""
   data = config.data
-  pixels, (short, long) = max(((short * long, (short, long)) for short, long in data.canvases), default=(0, (0, 0)))
+  pixels, (short, long) = max(
+    ((short * long, (short, long)) for short, long in data.canvases), default=(0, (0, 0))
+  )
   size = pixels * 3 + data.max_objects * pixels // 8
   return size, f'the largest of data.canvases {short} x {long}, with data.max_objects={data.max_objects}'
 
@@ -57,20 +59,24 @@ def _add_canvases(data):
 SIDE = 8192
 SIDES = Tuple(Whole(1, SIDE), f'must hold lengths, 1 to {SIDE}')
 PROBABILITY = Number(0, 1, text='a probability, 0 to 1')
-RULES: dict[str, Rule] = detector.RULES | detector_training.RULES | {
-  'eval.short_side': Whole(1, SIDE),
-  'data.train_annotations': Text(),
-  'data.test_annotations': Text(),
-  'data.train_images': Whole(1, 1_000_000),
-  'data.test_images': Whole(1, 1_000_000),
-  'data.flip': PROBABILITY,
-  'data.scales': SIDES,
-  'data.long_side': Whole(1, SIDE),
-  'data.crop_probability': PROBABILITY,
-  'data.crop_scales': SIDES,
-  'data.crop_sides': Tuple(Whole(1, SIDE), 'must be (least, largest) side', (2,), True),
-  'data.canvases': Tuple(
-    Tuple((Whole(32, SIDE), Whole(32, SIDE))), f'must hold (short, long) sides, 32 to {SIDE}'
-  ),
-  'data.max_objects': Whole(1, 1000),
-}
+RULES: dict[str, Rule] = (
+  detector.RULES
+  | detector_training.RULES
+  | {
+    'eval.short_side': Whole(1, SIDE),
+    'data.train_annotations': Text(),
+    'data.test_annotations': Text(),
+    'data.train_images': Whole(1, 1_000_000),
+    'data.test_images': Whole(1, 1_000_000),
+    'data.flip': PROBABILITY,
+    'data.scales': SIDES,
+    'data.long_side': Whole(1, SIDE),
+    'data.crop_probability': PROBABILITY,
+    'data.crop_scales': SIDES,
+    'data.crop_sides': Tuple(Whole(1, SIDE), 'must be (least, largest) side', (2,), True),
+    'data.canvases': Tuple(
+      Tuple((Whole(32, SIDE), Whole(32, SIDE))), f'must hold (short, long) sides, 32 to {SIDE}'
+    ),
+    'data.max_objects': Whole(1, 1000),
+  }
+)

@@ -12,7 +12,9 @@ def add_fields(config: ml_collections.ConfigDict) -> None:
   _add_model(config.model)
   _add_proposals(config.model)
   _add_detections(config.model)
-  config.eval.area = 'mask'  # whose area makes a detected mask small, medium or large; or 'box', as MMDetection 2
+  config.eval.area = (
+    'mask'  # whose area makes a detected mask small, medium or large; or 'box', as MMDetection 2
+  )
   config.eval.results = ''  # folder that a test writes its detections to, in COCO's format; '' = none
 
 

@@ -38,8 +38,8 @@ class DetectionEvaluator:
     self._config, self._model, self._source = config, model, source
     if not is_annotated(source) and not config.eval.results:
       raise ValueError(
-        f'{printable(source.annotation_file)} lists no objects to compare detections with: name a folder that '
-        'they are written to, --config.eval.results=DIR'
+        f'{printable(source.annotation_file)} lists no objects to compare detections with: name a folder '
+        'that they are written to, --config.eval.results=DIR'
       )
 
   def outputs(self, variables: Any, batch: Batch) -> tuple[dict[str, Any], dict[str, Any]]:

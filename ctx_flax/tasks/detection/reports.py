@@ -10,7 +10,9 @@ from ctx_flax.tasks.detection.average_precision import SIZES
 from ctx_flax.tasks.detection.results import KINDS
 
 Results = Mapping[str, Mapping[str, float]]
-COLUMNS = {'ap': 'AP', 'ap50': 'AP50', 'ap75': 'AP75'} | {f'ap_{size}': size for size in SIZES} | {'ar100': 'AR100'}
+COLUMNS = (
+  {'ap': 'AP', 'ap50': 'AP50', 'ap75': 'AP75'} | {f'ap_{size}': size for size in SIZES} | {'ar100': 'AR100'}
+)
 
 
 def headline(results: Results) -> str:

@@ -61,8 +61,8 @@ class Detection(Task):
     settings_of(config)
     if config.init.freeze_norm:
       raise ValueError(
-        'init.freeze_norm is True, which changes nothing: the BatchNorm of a backbone keeps its statistics in '
-        'any case, and that of the heads has none before training'
+        'init.freeze_norm is True, but the BatchNorm of a backbone keeps its statistics anyway, and that of '
+        'the heads has none to keep: leave it False'
       )
     if config.eval.area not in AREAS:
       raise ValueError(f'eval.area must be one of {", ".join(AREAS)}, but is {config.eval.area!r}')
