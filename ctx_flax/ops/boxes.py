@@ -1,7 +1,7 @@
 """Boxes: overlap, the coding of one box relative to another, clipping.
 
-A box is (x1, y1, x2, y2) in pixels, its width x2 - x1. Letters: n, m boxes. Everything is computed in at least
-float32: bfloat16 has 8 bits, which at 1,000 pixels is 4 pixels.
+A box is (x1, y1, x2, y2) in pixels, its width x2 - x1. Letters: n, m boxes. Everything is computed in at
+least float32: bfloat16 has 8 bits, which at 1,000 pixels is 4 pixels.
 """
 
 import math
@@ -22,8 +22,8 @@ def box_iou(a: jax.Array, b: jax.Array, *, eps: float = 0.0) -> jax.Array:
   Args:
     a: (n, 4).
     b: (m, 4).
-    eps: what the union is at least. With 0 two boxes without area have 0 / 0, which is NaN and greater than no
-      threshold: so the NMS of torchvision and mmcv has it. MMDetection's assignment has 1e-6.
+    eps: what the union is at least. With 0 two boxes without area have 0 / 0, which is NaN and greater than
+      no threshold: so the NMS of torchvision and mmcv has it. MMDetection's assignment has 1e-6.
 
   Returns:
     (n, m) in [0, 1].
