@@ -15,13 +15,15 @@ S and B without a cascade, and ResNet50, is ours. Nothing of this recipe has bee
 Variants: those of VARIANTS below.
 """
 
+from typing import Any
+
 from ctx_flax.configs import default
 
 # Stochastic depth as ConvNeXt has it in Cascade R-CNN; with layer_decay=0.95 as for T, it is ours.
 SMALL, BASE = {'model.drop_path_rate': 0.6}, {'model.drop_path_rate': 0.7}
 # A ResNet has neither stochastic depth nor ids of layers; stem and first stage stay as they are. Ours.
 RESNET = {'model.drop_path_rate': 0.0, 'optimizer.layer_decay': 1.0}
-VARIANTS = {
+VARIANTS: dict[str, Any] = {
   'plain': {'model.backbone': 'convnext_t'},
   's': {'model.backbone': 'ctx_convnext_s'} | SMALL,
   'b': {'model.backbone': 'ctx_convnext_b'} | BASE,
