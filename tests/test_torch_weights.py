@@ -137,7 +137,7 @@ WRONG = {
   ),
   'a pattern of nothing': (
     lambda: ('convnext_mini', 'timm', 'convnext_mini', {'allow_missing': ('contextaul',)}),
-    "'contextaul', which is none of contextual, head and matches no parameter",
+    "'contextaul', which is none of contextual, head, detector and matches no parameter",
   ),
   'no regex': (
     lambda: ('convnext_mini', 'timm', 'convnext_mini', {'allow_missing': '('}),

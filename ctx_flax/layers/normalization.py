@@ -47,7 +47,7 @@ class BatchNorm(nn.Module):
 
   Attributes:
     axis_name: pmapped axis to average statistics over, or None. n is then the global count, and
-      every device must hold the same number of elements.
+      every device must hold the same number of elements, unless `valid` says which of them count.
   """
 
   epsilon: float = 1e-5
@@ -58,7 +58,8 @@ class BatchNorm(nn.Module):
   scale_init: Callable[..., Any] = initializers.ones
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array, *, train: bool = False, valid: jax.Array | None = None) -> jax.Array:
+    """Normalises (..., c); `valid`, bool of the first axes of x, says what counts in training; None: all."""
     c = x.shape[-1]
     running_mean = self.variable('batch_stats', 'mean', jnp.zeros, (c,), jnp.float32)
     running_var = self.variable('batch_stats', 'var', jnp.ones, (c,), jnp.float32)
@@ -66,12 +67,10 @@ class BatchNorm(nn.Module):
     bias = self.param('bias', initializers.zeros, (c,), self.param_dtype)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     if train:
-      mean = self._average(jnp.mean(_rows(wide), 0))
-      variance = self._average(jnp.mean((_rows(wide) - mean[None]) ** 2, 0))
+      mean, variance, n = self._of_all(wide) if valid is None else self._of_valid(wide, valid)
       if not self.is_initializing():
-        n = x.size // c * (1 if self.axis_name is None else jax.lax.axis_size(self.axis_name))
-        unbiased = variance * (n / max(n - 1, 1))
-        keep = self.momentum
+        unbiased = variance * (n / max(n - 1, 1) if valid is None else n / jnp.maximum(n - 1, 1))
+        keep = self.momentum if valid is None else jnp.where(n > 0, self.momentum, 1.0)
         running_mean.value = keep * running_mean.value + (1 - keep) * mean
         running_var.value = keep * running_var.value + (1 - keep) * unbiased
     else:
@@ -80,10 +79,28 @@ class BatchNorm(nn.Module):
     normal = (wide - mean.reshape(*lead, c)) * jax.lax.rsqrt(variance + self.epsilon).reshape(*lead, c)
     return _affine(normal, scale, bias, self.dtype or x.dtype)
 
-  def _average(self, value: jax.Array) -> jax.Array:
-    if self.axis_name is None or self.is_initializing():
-      return value
-    return jax.lax.pmean(value, self.axis_name)
+  def _of_all(self, x: jax.Array) -> tuple[jax.Array, jax.Array, int]:
+    """Mean and variance (c,) of the elements of all devices, and how many they are."""
+    mean = self._reduce(jax.lax.pmean, jnp.mean(_rows(x), 0))
+    variance = self._reduce(jax.lax.pmean, jnp.mean((_rows(x) - mean[None]) ** 2, 0))
+    n = x.size // x.shape[-1]
+    return mean, variance, n * jax.lax.axis_size(self.axis_name) if self._synchronises else n
+
+  def _of_valid(self, x: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The same of the valid elements, whose numbers may differ between devices."""
+    each = _rows(jnp.broadcast_to(valid.reshape(*valid.shape, *(1,) * (x.ndim - valid.ndim)), x.shape))
+    n = self._reduce(jax.lax.psum, jnp.sum(each[:, 0], dtype=x.dtype))
+    divisor = jnp.maximum(n, 1)
+    mean = self._reduce(jax.lax.psum, jnp.sum(jnp.where(each, _rows(x), 0), 0)) / divisor
+    centred = jnp.where(each, _rows(x) - mean[None], 0)
+    return mean, self._reduce(jax.lax.psum, jnp.sum(centred**2, 0)) / divisor, n
+
+  @property
+  def _synchronises(self) -> bool:
+    return self.axis_name is not None and not self.is_initializing()
+
+  def _reduce(self, reduce: Callable[..., Any], value: jax.Array) -> jax.Array:
+    return reduce(value, self.axis_name) if self._synchronises else value
 
 
 def normalise(norm: nn.Module, x: jax.Array, *, train: bool) -> jax.Array:

@@ -39,6 +39,7 @@ class ConvNeXt(Network):
 
   default_contextual_every = 3
   contextual_conv = 'dwconv'
+  output_norms = True  # the last thing a stage does is to add
   class_head = 'norm/scale', 'norm/bias', 'head/kernel', 'head/bias'
   contextual_options = *Network.contextual_options, 'drop_path_in_contextual'
   limits: ClassVar[Mapping[str, Limit]] = {

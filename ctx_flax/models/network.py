@@ -69,6 +69,10 @@ class Network(nn.Module):
   class_head: ClassVar[tuple[str, ...]]
   # Whether segments may be more than 1.
   take_clips: ClassVar[bool] = False
+  # Whether a detector normalises the map of each stage before it reads it.
+  output_norms: ClassVar[bool] = False
+  # A regex of the parameters that training a detector leaves as they are; '' for none.
+  fixed_in_detectors: ClassVar[str] = ''
   # Attributes that have no meaning in a plain network.
   contextual_options: ClassVar[tuple[str, ...]] = (
     'embed_dim',

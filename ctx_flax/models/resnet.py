@@ -48,6 +48,7 @@ class ResNet(Network):
 
   default_contextual_every = 2
   contextual_conv = 'conv2'
+  fixed_in_detectors = r'(conv1|bn1|stage1_block\d+)/.*'  # the stem and stage 1, by custom
   class_head = 'fc/kernel', 'fc/bias'
   take_clips = True
   contextual_options = (*Network.contextual_options, 'context')

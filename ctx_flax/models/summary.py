@@ -6,6 +6,7 @@ convolutions, matrix products and the weighted sums of samples. Not counted: bil
 activations. As in the paper's tables a contextual convolution counts as the plain one of its size plus its
 two branches, a branch as if it read the context at every pixel, and a merger by the rows of the considered
 classes. (What runs is a little cheaper at the branches; the mergers make a table of all classes once a step.)
+The heads of a detector count for all proposals and detections of a test, the sampling of their features not.
 """
 
 import dataclasses
@@ -18,6 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from ctx_flax.layers.contextualizer import ClassMerger
+from ctx_flax.models.detection import Detector
+from ctx_flax.models.detection.mask_head import Upsampling
 from ctx_flax.models.network import Network
 
 
@@ -28,7 +31,8 @@ class Layer:
   Attributes:
     path: names from the outside in, 'stage2_block0/dwconv'.
     kind: the module's class.
-    shape: of its output for one image or frame, without the batch; () where it is not one array.
+    shape: of its output for one image, frame or region, without the batch; of the finest map if it serves
+      several; () where it is not one array.
     parameters: how many are its own.
     macs: of one image or clip.
   """
@@ -40,11 +44,11 @@ class Layer:
   macs: int
 
 
-def summarise(model: Network, image_shape: Sequence[int], depth: int = 0) -> list[Layer]:
+def summarise(model: Network | Detector, image_shape: Sequence[int], depth: int = 0) -> list[Layer]:
   """The layers of a network in the order in which they run.
 
   Args:
-    model: a network of ctx_flax.models.
+    model: a network or a detector of ctx_flax.models.
     image_shape: (h, w, c), or (t, h, w, c) of a network of clips.
     depth: how many names of a path to keep: 1 puts the layers of each block together; 0 keeps all apart.
 
@@ -61,10 +65,12 @@ def summarise(model: Network, image_shape: Sequence[int], depth: int = 0) -> lis
     if context.method_name == 'score':  # of the contextualizing layers, once per stage
       _, _, macs = seen.get(path, ('', (), 0))
       seen[path] = type(module).__name__, (), macs + len(y) * module.num_classes * module.embed_dim
-    elif context.method_name == '__call__' and path not in seen:
+    elif context.method_name == '__call__':
       first = y[0] if isinstance(y, tuple) else y
       rows, *shape = first.shape if hasattr(first, 'shape') else (1,)
-      seen[path] = type(module).__name__, tuple(shape), _macs(module, rows, shape)
+      new = type(module).__name__, tuple(shape), _macs(module, rows, shape)
+      kind, of_first, before = seen.get(path, (*new[:2], 0))
+      seen[path] = kind, of_first, before + new[2]  # the head of proposals serves several maps
       if isinstance(module, ClassMerger):  # the table is one, but every context merges its own classes
         kind, shape, macs = seen[f'{path}/inner']
         seen[f'{path}/inner'] = kind, shape, rows * macs
@@ -98,6 +104,8 @@ def _macs(module: nn.Module, rows: int, shape: Sequence[int]) -> int:
   if not module.has_variable('params', 'kernel'):
     return 0
   positions = rows * math.prod(shape[:-1])
+  if isinstance(module, Upsampling):
+    positions //= 4  # it is used at those of the input
   if isinstance(module.parent, ClassMerger) and module.name == 'inner':
     # It runs on the table of all classes; those that are considered count.
     positions = _class_counts(module.parent)

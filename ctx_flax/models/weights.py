@@ -12,12 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.models import Network, families
+from ctx_flax.models import Detector, Network, families
 from ctx_flax.models.weight_files import flatten, is_ours, load_weights, save_weights, unflatten
 
 __all__ = ['fit', 'flatten', 'is_ours', 'load_weights', 'save_weights', 'unflatten']
 
 EMBEDDINGS = 'contextualizer/class_embedding'
+BACKBONE = 'backbone/'  # of a detector: where the parameters of a network are
+DETECTOR_CLASSES = 'mask_head0/logits/bias'
 
 
 def groups() -> dict[str, str]:
@@ -25,9 +27,11 @@ def groups() -> dict[str, str]:
   known = families().values()
   convs = '|'.join(dict.fromkeys(family.contextual_conv for family in known))
   heads = '|'.join(dict.fromkeys(name.partition('/')[0] for family in known for name in family.class_head))
+  contextual = rf'contextualizer/.*|stage\d+_block\d+/({convs})/(sampling|kernel)_\w+/.*'
   return {
-    'contextual': rf'contextualizer/.*|stage\d+_block\d+/({convs})/(sampling|kernel)_\w+/.*',
-    'head': rf'{EMBEDDINGS}|({heads})/.*',
+    'contextual': f'({BACKBONE})?({contextual})',
+    'head': f'({BACKBONE})?({EMBEDDINGS}|({heads})/.*)',
+    'detector': r'(output_norm\d|neck|rpn_head|box_head\d|mask_head\d)/.*',
   }
 
 
@@ -37,20 +41,24 @@ def class_parameters() -> str:
   return rf'{EMBEDDINGS}|({last})/.*'
 
 
+def class_variables() -> tuple[str, ...]:
+  """Parameters whose first axis is that of the classes, of any family; a network has one of them."""
+  return EMBEDDINGS, *(family.class_head[-1] for family in families().values()), DETECTOR_CLASSES
+
+
 def number_of_classes(names_and_arrays: Mapping[str, Any]) -> int:
   """The number of classes that variables {'params/...': array} tell apart; 0 without a class head."""
-  heads = EMBEDDINGS, *(family.class_head[-1] for family in families().values())
-  arrays = (names_and_arrays.get(f'params/{name}') for name in heads)
+  arrays = (names_and_arrays.get(f'params/{name}') for name in class_variables())
   return next((len(array) for array in arrays if array is not None), 0)
 
 
-def expected_variables(model: Network) -> dict[str, Any]:
+def expected_variables(model: Network | Detector) -> dict[str, Any]:
   """The variables of a network, nested, as shapes and dtypes; nothing is computed."""
   return jax.eval_shape(lambda: _initial(model, jax.random.key(0)))
 
 
 def fit(
-  model: Network,
+  model: Network | Detector,
   found: Mapping[str, Any],
   *,
   allow_missing: str | Iterable[str] = (),
@@ -63,10 +71,11 @@ def fit(
   """Variables of a network from arrays of the same names; every one of both sides is accounted for.
 
   Args:
-    model: a network of ctx_flax.models.
+    model: a network or a detector of ctx_flax.models.
     found: {'params/...': array}.
     allow_missing: names of `groups` and regexes of the parameters that may be absent, or of another shape;
-      they keep their initial values. 'head' leaves out a class head that the network does not have, too.
+      they keep their initial values. 'head' leaves out a class head that the network does not have, too, and
+      'detector' takes the weights of a classification network, without its class head, for the backbone.
     reset: regex of the parameters that keep their initial values even so; it leaves out such a head, too.
     initial: variables with the initial values; None makes them as model.init does with key 0.
     shown: name of a variable -> what an error message calls it.
@@ -81,6 +90,13 @@ def fit(
   """
   allow_missing = as_tuple(allow_missing)
   patterns = compile_patterns(allow_missing, 'allow_missing')
+  if isinstance(model, Detector) and not any(_in_backbone(name) for name in found):
+    if 'detector' not in allow_missing:
+      raise ValueError(
+        f'{what} holds the weights of a classification network alone, which detects nothing: train a '
+        "detector from them, with 'detector' in allow_missing"
+      )
+    found, shown = _of_backbone(model, found), functools.partial(_shown_in_backbone, shown)
   expected = flatten(expected_variables(model))
   _check_patterns(allow_missing, patterns, expected)
   fresh, missing, shapes = [], [], []
@@ -117,6 +133,26 @@ def fit(
   return unflatten(values), fresh
 
 
+def _in_backbone(name: str) -> bool:
+  return name.partition('/')[2].startswith(BACKBONE)
+
+
+def _of_backbone(model: Detector, found: Mapping[str, Any]) -> dict[str, Any]:
+  """The variables of a classification network as those of a backbone, which has no head of the last stage."""
+  last = len(model.backbone.dims)
+  unused = re.compile(f'{groups()["head"]}|contextualizer/head{last}/.*')
+  kept = {}
+  for name, value in found.items():
+    collection, _, path = name.partition('/')
+    if path == EMBEDDINGS or not unused.fullmatch(path):
+      kept[f'{collection}/{BACKBONE}{path}'] = value
+  return kept
+
+
+def _shown_in_backbone(shown: Callable[[str], str], name: str) -> str:
+  return shown(name.replace(BACKBONE, '', 1)) if _in_backbone(name) else name
+
+
 def compile_patterns(given: str | Iterable[str], field: str) -> list[re.Pattern[str]]:
   """Regexes of names of `groups` or of parameters; ValueError for one that is no regex."""
   compiled = []
@@ -150,5 +186,5 @@ def _check_patterns(
 
 
 @functools.partial(jax.jit, static_argnames='model')
-def _initial(model: Network, key: jax.Array) -> Any:
+def _initial(model: Network | Detector, key: jax.Array) -> Any:
   return model.init(key, jnp.zeros((1, *model.example_shape())), train=False)

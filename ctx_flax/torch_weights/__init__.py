@@ -1,5 +1,5 @@
 """PyTorch weights in and out: the authors' contextual networks; plain ones of facebook, timm and torchvision,
-and of clips those of TSM and mmaction2."""
+of clips those of TSM and mmaction2, and detectors of MMDetection."""
 
 import os
 import re
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ctx_flax.models import Network, families
-from ctx_flax.models.weights import EMBEDDINGS, expected_variables, fit, flatten
+from ctx_flax.models import Detector, Network, families
+from ctx_flax.models.weights import class_variables, expected_variables, fit, flatten
 from ctx_flax.torch_weights import names
 from ctx_flax.torch_weights.state_dicts import name_of, read_state_dict
 
@@ -18,7 +18,7 @@ __all__ = ['load_torch_weights', 'to_torch']
 
 def load_torch_weights(
   path_or_dict: str | os.PathLike[str] | dict[str, Any],
-  model: Network,
+  model: Network | Detector,
   *,
   allow_missing: str | Iterable[str] = (),
   initial: Mapping[str, Any] | None = None,
@@ -33,10 +33,12 @@ def load_torch_weights(
   Args:
     path_or_dict: a .safetensors file; a .pth, .pt, .bin or .tar file, where PyTorch is installed; or a dict
       {name: array or tensor}.
-    model: a network of ctx_flax.models.
+    model: a network or a detector of ctx_flax.models.
     allow_missing: what the weights need not have, or may have in another shape: 'contextual' (the branches
       and the contextualizing layers), 'head' (the class head or the class embeddings; a plain head may be
-      left over, too), or regexes of parameters, such as 'stage4_block2/.*'. It keeps its initial values.
+      left over, too), 'detector' (all of a detector but its backbone: weights of a classification network,
+      whose own class head is left out), or regexes of parameters, such as 'stage4_block2/.*'. It keeps its
+      initial values.
     initial: variables that hold these; None makes them as model.init does with jax.random.key(0).
     entry: the name of the weights in a file that holds several, such as 'state_dict_ema'.
 
@@ -56,17 +58,20 @@ def load_torch_weights(
 
 
 def fit_state_dict(
-  state: Mapping[str, np.ndarray], model: Network, *, what: str, **keywords: Any
+  state: Mapping[str, np.ndarray], model: Network | Detector, *, what: str, **keywords: Any
 ) -> tuple[dict[str, Any], list[str]]:
   """`fit` (see there) of {name in PyTorch: array}; `what` is what error messages call it."""
-  found, unknown, shown = _ours_from_torch(state, model, what)
+  source, network = names.recognise(state), model
+  if isinstance(model, Detector) and source is not None and source.family in families():
+    network = model.backbone  # of which a detector takes what is called like that
+  found, unknown, shown = _ours_from_torch(state, network, what)
   return fit(model, found, shown=shown, what=what, unknown=unknown, **keywords)
 
 
 def number_of_classes(state: Mapping[str, np.ndarray]) -> int:
   """The number of classes that the weights of a state dict tell apart, 0 if they have no class head."""
   for source in names.SOURCES:
-    for variable in (EMBEDDINGS, families()[source.family].class_head[-1]):
+    for variable in class_variables():
       name = source.torch_name(['params', *variable.split('/')])
       if name is not None and name in state:
         return len(state[name])
@@ -74,7 +79,7 @@ def number_of_classes(state: Mapping[str, np.ndarray]) -> int:
 
 
 def _ours_from_torch(
-  state: Mapping[str, np.ndarray], model: Network, what: str
+  state: Mapping[str, np.ndarray], model: Network | Detector, what: str
 ) -> tuple[dict[str, np.ndarray], list[str], Callable[[str], str]]:
   """State dict -> ({'params/...': array}, names that are none of ours, function from our names to theirs)."""
   source = names.recognise(state)
@@ -85,14 +90,20 @@ def _ours_from_torch(
     raise ValueError(f'{what} holds weights of an unknown network ({listed}, ...); known: {known}')
   if source.family != family:
     raise ValueError(f'{what} holds the weights of {source}, which do not fit a {family}')
-  if source.name == 'authors' and model.class_selection == 'reduction' and model.contextual:
+  if (
+    source.name == 'authors'
+    and isinstance(model, Network)
+    and model.contextual
+    and model.class_selection == 'reduction'
+  ):
     raise ValueError(
       f'{what} holds the weights of {source}, which was trained to score all classes at every stage: create '
       "the model with class_selection='rerank' (the default, 'reduction', is the paper's)"
     )
   paths: dict[str, str] = {}
   # A contextual network lacks a plain class head: its names are known all the same.
-  for name in [*flatten(expected_variables(model)), *(f'params/{name}' for name in model.class_head)]:
+  plain_head = model.class_head if isinstance(model, Network) else ()
+  for name in [*flatten(expected_variables(model)), *(f'params/{name}' for name in plain_head)]:
     theirs = source.torch_name(name.split('/'))
     if theirs is not None:
       paths[theirs] = name
@@ -112,14 +123,14 @@ def _ours_from_torch(
   return found, unknown, shown
 
 
-def to_torch(variables: Mapping[str, Any], model: Network, source: str) -> dict[str, np.ndarray]:
+def to_torch(variables: Mapping[str, Any], model: Network | Detector, source: str) -> dict[str, np.ndarray]:
   """A PyTorch state dict of a network's variables.
 
   Args:
     variables: of the network.
-    model: the network.
+    model: the network or detector.
     source: whose names it shall have: 'authors' (contextual networks), 'facebook', 'timm' or 'torchvision';
-        of plain networks of clips 'tsm' or 'mmaction2'.
+        of plain networks of clips 'tsm' or 'mmaction2', of detectors with a plain backbone 'mmdet'.
 
   Returns:
     {name: numpy array}, what load_torch_weights takes to give exactly these variables; with the counters of

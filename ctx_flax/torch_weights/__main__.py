@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ctx_flax.models import MODELS, create_model, used_keywords
+from ctx_flax.models import DETECTORS, create_model, is_contextual, used_keywords
 from ctx_flax.models.weight_files import flatten, load_weights, save_weights
 from ctx_flax.torch_weights import fit_state_dict, names, number_of_classes, to_torch
 from ctx_flax.torch_weights.state_dicts import read_state_dict, write_state_dict
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   parser.add_argument('file', help='.safetensors, or with PyTorch installed .pth, .pt, .bin or .tar')
   parser.add_argument('--out', required=True, help='the file to write')
   parser.add_argument('--model', default='', help='name of the network, such as ctx_resnet50')
+  parser.add_argument('--backbone', default='', help="name of a detector's backbone, such as convnext_t")
   parser.add_argument('--num_classes', type=int, default=0, help='by default as the weights have')
   parser.add_argument('--class_selection', default='reduction', help='rerank for the weights of the authors')
   parser.add_argument('--mask_gain', type=float, default=1.0, help='2: plain weights keep their function')
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     '--allow_missing',
     action='append',
     default=[],
-    help='contextual, head or a regex of parameters that start anew; may be repeated',
+    help='contextual, head, detector or a regex of parameters that start anew; may be repeated',
   )
   parser.add_argument('--entry', default='', help='the part of a .pth file that holds the weights')
   sources = sorted({source.name for source in names.SOURCES})
@@ -58,7 +59,9 @@ def forth(chosen: argparse.Namespace) -> None:
   if not classes:
     raise ValueError(f'{chosen.file} does not tell its number of classes: give --num_classes')
   keywords = {'name': chosen.model, 'num_classes': classes}
-  if MODELS.get(chosen.model, (None, {}))[1].get('contextual'):
+  if chosen.model in DETECTORS and chosen.backbone:
+    keywords['backbone'] = chosen.backbone
+  if is_contextual(keywords.get('backbone', chosen.model)):
     keywords |= {'class_selection': chosen.class_selection, 'mask_gain': chosen.mask_gain}
   model = create_model(**keywords)
   variables, _ = fit_state_dict(state, model, what=chosen.file, allow_missing=chosen.allow_missing)

@@ -1,125 +1,35 @@
-"""What parameters are called in PyTorch checkpoints: a short table per source, read both ways.
+"""What parameters are called in PyTorch checkpoints: a short table per source, read both ways."""
 
-A table maps the path of a module here to the name of the module there. In the names there {s} is the number
-of the stage and {i} that of the block; {before} is s - 1, {even} 2s - 2 and {odd} 2s - 1.
-"""
-
-import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-BLOCK = r'stage(?P<s>\d)_block(?P<i>\d+)'
-# The last part of a name. Where a module here holds several kinds, as BatchNorm does, each has its own.
-LEAVES = {
-  'kernel': 'weight',
-  'scale': 'weight',
-  'bias': 'bias',
-  'mean': 'running_mean',
-  'var': 'running_var',
-  'gamma': 'gamma',
-  'class_embedding': 'class_token_embedding.weight',
-  'logit_scale': 'logit_scale',
-}
-COUNTER = '.num_batches_tracked'  # of BatchNorm there; nothing reads it with a momentum of its own
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """How a code base names the parameters of a family.
-
-  Attributes:
-    name: 'authors', 'facebook', 'timm' or 'torchvision'; of clips 'tsm' or 'mmaction2'.
-    family: name of its class, 'ConvNeXt' or 'ResNet'.
-    marker: regex that a name in every one of its files matches.
-    modules: ((regex of a module's path here, name there), ...).
-    leaves: where the last part of a name differs from LEAVES.
-    prefix: of all names in the files of a code base that trains in parallel; read with or without it.
-  """
-
-  name: str
-  family: str
-  marker: str
-  modules: tuple[tuple[str, str], ...]
-  leaves: dict[str, str] = dataclasses.field(default_factory=dict)
-  prefix: str = ''
-
-  def __str__(self) -> str:
-    return (
-      f"the authors' contextual {self.family}" if self.name == 'authors' else f"{self.name}'s {self.family}"
-    )
-
-  def torch_name(self, path: Sequence[str]) -> str | None:
-    """The name there of ('params', 'stage1_block0', 'dwconv', 'kernel'), or None where it has none."""
-    module, leaf = '/'.join(path[1:-1]), path[-1]
-    for pattern, name in self.modules:
-      match = re.fullmatch(pattern, module)
-      if match:
-        found = match.groupdict()
-        s = int(found.get('s') or 0)
-        numbers = {'s': s, 'i': found.get('i'), 'before': s - 1, 'even': 2 * s - 2, 'odd': 2 * s - 1}
-        return f'{name.format(**numbers)}.{self.leaves.get(leaf, LEAVES[leaf])}'
-    return None
-
-
-def _contextual(conv: str, name: str) -> tuple[tuple[str, str], ...]:
-  """A contextual convolution: the main kernel and the two branches, each linear, norm, ReLU, linear."""
-  return (
-    (f'{BLOCK}/{conv}', f'{name}.conv'),
-    (f'{BLOCK}/{conv}/sampling_proj', f'{name}.spatial_offset_layer.0'),
-    (f'{BLOCK}/{conv}/sampling_norm', f'{name}.spatial_offset_layer.1'),
-    (f'{BLOCK}/{conv}/sampling_out', f'{name}.spatial_offset_layer.3'),
-    (f'{BLOCK}/{conv}/kernel_proj', f'{name}.weight_offset_layer.0'),
-    (f'{BLOCK}/{conv}/kernel_norm', f'{name}.weight_offset_layer.1'),
-    (f'{BLOCK}/{conv}/kernel_out', f'{name}.weight_offset_layer.3'),
-  )
-
-
-def _prefixed(prefix: str, modules: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-  return tuple((pattern, f'{prefix}.{name}') for pattern, name in modules)
-
-
-CONTEXTUALIZER = (
-  ('contextualizer', 'cls'),
-  (r'contextualizer/head(?P<s>\d)/proj', 'cls.visual_proj_heads.{before}.nonlinear.0'),
-  (r'contextualizer/head(?P<s>\d)/norm', 'cls.visual_proj_heads.{before}.nonlinear.1'),
-  (r'contextualizer/head(?P<s>\d)/out', 'cls.visual_proj_heads.{before}.nonlinear.3'),
-  (r'contextualizer/merger(?P<s>\d)/inner', 'cls.class_mergers.{before}.in_nonlinear.0'),
-  (r'contextualizer/merger(?P<s>\d)/inner_norm', 'cls.class_mergers.{before}.in_nonlinear.1'),
-  (r'contextualizer/merger(?P<s>\d)/outer', 'cls.class_mergers.{before}.out_nonlinear.0'),
-  (r'contextualizer/merger(?P<s>\d)/outer_norm', 'cls.class_mergers.{before}.out_nonlinear.1'),
+from ctx_flax.torch_weights.detection import DETECTORS, REGION, reads_regions
+from ctx_flax.torch_weights.tables import (
+  BLOCK,
+  CONTEXTUALIZER,
+  COUNTER,
+  FACEBOOK_TRUNK,
+  MMACTION2_RESNET,
+  RESNET,
+  RESNET_TRUNK,
+  TSM_RESNET,
+  Source,
+  contextual,
+  prefixed,
 )
-FACEBOOK_TRUNK = (
-  ('stem_conv', 'downsample_layers.0.0'),
-  ('stem_norm', 'downsample_layers.0.1'),
-  (r'downsample(?P<s>\d)_norm', 'downsample_layers.{before}.0'),
-  (r'downsample(?P<s>\d)_conv', 'downsample_layers.{before}.1'),
-  (f'{BLOCK}/norm', 'stages.{before}.{i}.norm'),
-  (f'{BLOCK}/pwconv1', 'stages.{before}.{i}.pwconv1'),
-  (f'{BLOCK}/pwconv2', 'stages.{before}.{i}.pwconv2'),
-  (f'{BLOCK}/layer_scale', 'stages.{before}.{i}'),
-)
-RESNET_TRUNK = (
-  ('conv1', 'conv1'),
-  ('bn1', 'bn1'),
-  *((f'{BLOCK}/{part}', f'layer{{s}}.{{i}}.{part}') for part in ('conv1', 'bn1', 'bn2', 'conv3', 'bn3')),
-  (f'{BLOCK}/downsample_conv', 'layer{s}.{i}.downsample.0'),
-  (f'{BLOCK}/downsample_bn', 'layer{s}.{i}.downsample.1'),
-)
-# TSM wraps a convolution in a module that shifts in front of it, here the first one of a block.
-SHIFTED = (f'{BLOCK}/conv1', 'layer{s}.{i}.conv1.net')
-TSM_RESNET = (SHIFTED, *RESNET_TRUNK, (f'{BLOCK}/conv2', 'layer{s}.{i}.conv2'))
-MMACTION2_RESNET = (
-  ('conv1', 'conv1.conv'),
-  ('bn1', 'conv1.bn'),
-  (f'{BLOCK}/conv1', 'layer{s}.{i}.conv1.conv.net'),
-  *((f'{BLOCK}/conv{n}', f'layer{{s}}.{{i}}.conv{n}.conv') for n in (2, 3)),
-  *((f'{BLOCK}/bn{n}', f'layer{{s}}.{{i}}.conv{n}.bn') for n in (1, 2, 3)),
-  (f'{BLOCK}/downsample_conv', 'layer{s}.{i}.downsample.conv'),
-  (f'{BLOCK}/downsample_bn', 'layer{s}.{i}.downsample.bn'),
-)
-RESNET = (*RESNET_TRUNK, (f'{BLOCK}/conv2', 'layer{s}.{i}.conv2'), ('fc', 'fc'))
+
+__all__ = [
+  'BLOCK',
+  'COUNTER',
+  'SOURCES',
+  'Source',
+  'find_source',
+  'from_torch_layout',
+  'recognise',
+  'to_torch_layout',
+]
 
 # In the order in which files are recognised: the authors' names are those of the plain networks and more.
 SOURCES: tuple[Source, ...] = (
@@ -127,13 +37,13 @@ SOURCES: tuple[Source, ...] = (
     'authors',
     'ConvNeXt',
     r'stages\.\d\.\d+\.dwconv\.conv\..*',
-    (*FACEBOOK_TRUNK, *_contextual('dwconv', 'stages.{before}.{i}.dwconv'), *CONTEXTUALIZER),
+    (*FACEBOOK_TRUNK, *contextual('dwconv', 'stages.{before}.{i}.dwconv'), *CONTEXTUALIZER),
   ),
   Source(
     'authors',
     'ResNet',
     r'layer\d\.\d+\.conv2\.conv\..*',
-    (*RESNET_TRUNK, *_contextual('conv2', 'layer{s}.{i}.conv2'), *CONTEXTUALIZER),
+    (*RESNET_TRUNK, *contextual('conv2', 'layer{s}.{i}.conv2'), *CONTEXTUALIZER),
   ),
   Source(
     'facebook',
@@ -182,15 +92,16 @@ SOURCES: tuple[Source, ...] = (
     'tsm',
     'ResNet',
     r'base_model\..*',
-    (*_prefixed('base_model', TSM_RESNET), ('fc', 'new_fc')),
+    (*prefixed('base_model', TSM_RESNET), ('fc', 'new_fc')),
     prefix='module.',
   ),
   Source(
     'mmaction2',
     'ResNet',
     r'backbone\.layer1\.0\.conv1\.conv\..*',
-    (*_prefixed('backbone', MMACTION2_RESNET), ('fc', 'cls_head.fc_cls')),
+    (*prefixed('backbone', MMACTION2_RESNET), ('fc', 'cls_head.fc_cls')),
   ),
+  *DETECTORS,
   Source('torchvision', 'ResNet', r'layer1\..*', RESNET),
   Source('timm', 'ResNet', r'layer1\..*', RESNET),  # the same names
 )
@@ -219,6 +130,11 @@ def to_torch_layout(path: Sequence[str], value: np.ndarray, source: Source) -> n
     return value[:, None, None]
   if path[-1] != 'kernel':
     return value
+  if path[-2] == 'upsample':  # a transposed convolution: inputs first there
+    return np.transpose(value, (2, 3, 0, 1))
+  if reads_regions(path):  # channel by channel there, pixel by pixel here
+    value = np.transpose(value.reshape(REGION, REGION, -1, value.shape[-1]), (3, 2, 0, 1))
+    return value.reshape(len(value), -1)
   if value.ndim == 4:
     return np.transpose(value, (3, 2, 0, 1))
   # The sampling branch's first layer acts on every pixel: a 1x1 convolution there.
@@ -231,6 +147,11 @@ def from_torch_layout(path: Sequence[str], value: np.ndarray, source: Source) ->
     return value.reshape(-1) if value.shape[1:] == (1, 1) else value
   if path[-1] != 'kernel':
     return value
+  if path[-2] == 'upsample' and value.ndim == 4:
+    return np.transpose(value, (2, 3, 0, 1))
+  if reads_regions(path) and value.ndim == 2 and value.shape[1] % REGION**2 == 0:
+    value = np.transpose(value.reshape(len(value), -1, REGION, REGION), (2, 3, 1, 0))
+    return value.reshape(-1, value.shape[-1])
   if path[-2] == 'sampling_proj' and value.ndim == 4:
     return value[:, :, 0, 0].T if value.shape[2:] == (1, 1) else value
   return {4: lambda: np.transpose(value, (2, 3, 1, 0)), 2: lambda: value.T}.get(value.ndim, lambda: value)()

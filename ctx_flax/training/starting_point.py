@@ -92,7 +92,7 @@ def initial_variables(
   """
   init, theirs = config.init, source.about['model']
   gain, saved_gain = getattr(model, 'mask_gain', 1.0), theirs.get('mask_gain', 1.0)
-  if is_contextual(theirs.get('name', '')) and saved_gain != gain:
+  if is_contextual(theirs.get('backbone') or theirs.get('name', '')) and saved_gain != gain:
     raise ValueError(
       f'{init.weights} was trained with model.mask_gain={saved_gain}, and its kernels mean something else '
       f'with {gain}: set --config.model.mask_gain={saved_gain}'
