@@ -128,7 +128,7 @@ def test_the_task_comes_first(monkeypatch, tmp_path):
   monkeypatch.setitem(fields.TASKS, 'clips', clips)
   config = default.get_config(task='clips')
   assert config.task == 'clips' and config.clips.frames == 8 and config.is_locked
-  assert 'loss' not in config and 'mixup' not in config.data and 'image_size' in config.data
+  assert 'loss' not in config and 'mixup' not in config.data and 'mean' in config.data
   rules.check(config)
   config.clips.frames = 100
   with pytest.raises(ValueError, match=r'clips\.frames must be at most 64, but is 100'):

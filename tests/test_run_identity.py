@@ -18,8 +18,14 @@ def test_every_field_is_identity_or_free(name):
   for field in known:
     named = any(field == group or field.startswith(f'{group}.') for group in free)
     assert run_folder.is_identity(field, groups) or named, f'{field} is neither identity nor free'
-  # And what is listed exists: a renamed field would silently change sides.
-  for listed in (*run_folder.IDENTITY, *groups, *free):
+
+
+def test_what_is_listed_exists():
+  """In the config of a task: a renamed field would silently change sides."""
+  configs = [default.get_config(task=name) for name in fields.TASKS]
+  known = {field for config in configs for field in run_folder.fields(config)}
+  groups = [group for config in configs for group in task_of(config).identity]
+  for listed in (*run_folder.IDENTITY, *groups, *run_folder.FREE_GROUPS, *run_folder.FREE_FIELDS):
     assert any(field == listed or field.startswith(f'{listed}.') for field in known), f'{listed} is no field'
 
 

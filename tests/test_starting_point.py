@@ -150,13 +150,18 @@ def test_factors_on_the_rate():
 
 
 def test_what_a_network_declares_fixed_stays():
-  """Neither rate nor decay nor moments, whatever init.freeze and init.weights say."""
-  config = settings(freeze=('stem_.*',))
+  """Neither rate nor decay nor moments, whatever init.freeze says, if there are weights to stay as they are."""
+  config = settings(freeze=('stem_.*',), weights='RUN')
   config.optimizer.weight_decay = 0.1
   network = types.SimpleNamespace(fixed_parameters=('backbone/(tau|heads)/.*',))
   factor = starting_point.rate_factor(config, network=network)
   names = 'stem_conv/kernel', 'backbone/tau/kernel', 'backbone/heads/out/kernel', 'backbone/taught/kernel'
   assert [factor(name) for name in names] == [0, 0, 0, 1]
+  anew = starting_point.rate_factor(settings(weights='RUN'), 'backbone/heads/.*', network)
+  assert [anew(name) for name in names] == [1, 0, 1, 1]
+  config.init.weights = ''
+  assert [starting_point.rate_factor(config, network=network)(name) for name in names] == [0, 1, 1, 1]
+  config.init.weights = 'RUN'
   tx = optimizer.make_optimizer(config, 0.5, factor)
   kernel = {'kernel': jnp.ones((2, 2))}
   params = {'backbone': {'tau': kernel, 'taught': kernel}}

@@ -134,7 +134,7 @@ def _add_train(config):
   train.checkpoint_every = 0  # steps between checkpoints; 0 = at the end only
   train.checkpoint_minutes = 0.0  # minutes after which another one is due, besides; 0 = off
   train.keep_checkpoints = 2  # the newest so many stay
-  train.keep_best = True  # and the one of the highest test accuracy (of the EMA where it is on)
+  train.keep_best = True  # and the best: highest test accuracy, or mask AP (of the EMA where it is on)
 
 
 def _add_eval(config):
@@ -150,11 +150,11 @@ def _add_data(config):
   data.path = ''  # folder of the images, or tfds's data_dir ('' = ~/tensorflow_datasets)
   data.train_split = 'train'  # tfds split, or folder below data.path, to train on
   data.test_split = ''  # the same to test on; '' = the first there is of validation, val, test
-  data.image_size = 224  # height and width that the network sees
   data.mean = (0.485, 0.456, 0.406)  # of the channels, pixels in 0..1
   data.std = (0.229, 0.224, 0.225)  # of the channels; one value in mean or std serves all three
   data.split_seed = 0  # of the division into training and test images, or of the images made here
-  data.on_bad_image = 'skip'  # unreadable: 'skip' takes the next one (leaves it out of tests); or 'error'
+  # Unreadable: 'skip' takes the next one, and in tests leaves it out, or as the task says; or 'error'.
+  data.on_bad_image = 'skip'
   # How batches are made: they depend on none of these.
   data.threads = 2  # that prepare batches, in every worker process; 0 = none but the main one
   data.workers = 0  # processes that prepare batches; 0 = the main one does

@@ -20,7 +20,7 @@ CHANNELS = 65_536
 BLOCKS = 1000  # of a stage
 SEGMENTS = 1024  # frames of a clip
 BATCH = 1_048_576
-SIDE = 8192
+SIDE = 8192  # of ConvNeXt's first patches
 PROCESSES = 1024  # or threads, or batches, of which each holds a batch in memory
 EPOCHS = 1_000_000.0
 DTYPES = 'float32', 'bfloat16', 'float16', 'float64'
@@ -107,7 +107,6 @@ RULES: dict[str, Rule] = {
   'data.path': Text(),
   'data.train_split': Text(),
   'data.test_split': Text(),
-  'data.image_size': Whole(1, SIDE),
   'data.mean': Tuple(Number(float('-inf')), 'must hold 1 or 3 values, numbers of pixels in 0..1', (1, 3)),
   'data.std': Tuple(Number(0, above=True), 'must hold 1 or 3 values above 0', (1, 3)),
   'data.split_seed': SEED,
@@ -140,17 +139,17 @@ def check_memory(config: Any, processes: int = 1) -> None:
   """Raises ValueError if this process's part of one batch of images is larger than the machine's memory.
 
   Args:
-    config: uses train.batch_size, eval.batch_size, data.image_size and, for clips, model.segments.
+    config: uses train.batch_size, eval.batch_size and what the task's examples are made by.
     processes: among which a batch is divided.
   """
-  size = config.data.image_size
+  size, words = TASKS[config.get('task', 'classification')].example_size(config)
   memory = machine_memory()
   for field, rows in (('train', config.train.batch_size), ('eval', config.eval.batch_size)):
-    needed = rows * config.model.segments * size * size * 3 * 4 // processes
+    needed = rows * size // processes
     if memory and needed > memory:
       raise ValueError(
-        f'{field}.batch_size is {rows} and data.image_size {size}: a batch takes {needed / 2**30:,.0f} GiB '
-        f'of each process, and this machine has {memory / 2**30:,.0f} GiB'
+        f'{field}.batch_size is {rows} and {words}: a batch takes {needed / 2**30:,.0f} GiB of each process, '
+        f'and this machine has {memory / 2**30:,.0f} GiB'
       )
 
 

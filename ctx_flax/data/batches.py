@@ -20,6 +20,7 @@ from absl import flags
 
 from ctx_flax.data import shared_memory
 
+ENDLESS = 2**62  # rows
 Row = Mapping[str, Any]  # {name: array}, the same names and shapes in every row
 
 
@@ -73,6 +74,29 @@ def train_batches(
   if mix is not None:
     batches = batches.seed(config.seed).random_map(mix)
   return iterate(batches[start:], config.data)
+
+
+def planned_batches(
+  element: Callable[[int], Row], config: Any, start: int = 0, process: int = 0, processes: int = 1
+) -> 'Batches':
+  """Endless batches as a plan lays them out: row i of step s is element(s * train.batch_size + i).
+
+  Args:
+    element: number of a row -> row; it pickles into worker processes. Rows of a step have the same shapes.
+    config: uses train.batch_size (of all processes together) and data.{threads, workers}.
+    start, process, processes: as for `train_batches`.
+
+  Returns:
+    Batches, to be closed. They raise what `element` does.
+
+  Raises:
+    ValueError: a setting is wrong, or the processes cannot share a batch.
+  """
+  check_settings(config)
+  total = config.train.batch_size
+  size = _share(total, process, processes, 'train')
+  rows = grain.MapDataset.range(ENDLESS).map(element)
+  return iterate(OwnRows(rows, total, size, process).batch(size)[start:], config.data)
 
 
 def eval_batches(

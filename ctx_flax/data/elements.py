@@ -6,13 +6,15 @@ Each row gets two entries more than its function returns:
 """
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from ctx_flax.data.batches import Row
 from ctx_flax.data.decode import BadImage
+from ctx_flax.data.image_files import counted
 from ctx_flax.data.sources import Source
 from ctx_flax.files import printable
 
@@ -38,19 +40,10 @@ class TrainElement:
   noun: str = 'image'
 
   def __call__(self, index: int, rng: np.random.Generator) -> Row:
-    attempts, first = min(BAD_IN_A_ROW, len(self.source)), ''
-    for further in range(attempts):
-      chosen = (index + further) % len(self.source)
-      try:
-        return _weighted(self.row(self.source[chosen], rng), bad=index if further else -1)
-      except (BadImage, OSError) as error:
-        if self.on_bad_image == 'error':
-          raise _as_error(self.source, chosen, error) from error
-        first = first or printable(str(error))  # with the whole path, if it is an error of the file system
-    raise BadImage(
-      f'{attempts} {self.noun}s in a row from {printable(self.source.name(index))} on cannot be read: check '
-      f'data.path; the first: {first}'
-    )
+    n = len(self.source)
+    row = lambda element: self.row(element, rng)
+    candidates = (((index + further) % n, row) for further in range(n))
+    return first_good(self.source, candidates, self.on_bad_image, self.noun)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +72,38 @@ class EvalElement:
           raise _as_error(self.source, index, error) from error
         bad = index
     return _weighted(self.filling(), weight=0, bad=bad)
+
+
+def first_good(
+  source: Source,
+  candidates: Iterable[tuple[int, Callable[[dict[str, Any]], Row]]],
+  on_bad_image: str,
+  noun: str,
+) -> Row:
+  """The row of the first element that can be read.
+
+  Args:
+    source: of the elements.
+    candidates: (index, element -> {name: array}) of those that may stand in one place, the best first.
+    on_bad_image, noun: see TrainElement.
+
+  Raises:
+    BadImage: none can be read, or BAD_IN_A_ROW cannot, or one where on_bad_image is 'error'.
+  """
+  bad: list[int] = []
+  first = ''
+  for index, row in itertools.islice(candidates, BAD_IN_A_ROW):
+    try:
+      return _weighted(row(source[index]), bad=bad[0] if bad else -1)
+    except (BadImage, OSError) as error:
+      if on_bad_image == 'error':
+        raise _as_error(source, index, error) from error
+      first = first or printable(str(error))  # with the whole path, if it is an error of the file system
+      bad.append(index)
+  raise BadImage(
+    f'{counted(len(bad), noun)} in a row from {printable(source.name(bad[0]))} on cannot be read: check '
+    f'data.path; the first: {first}'
+  )
 
 
 def describe_bad(source: Source, index: int, transform: Callable[[dict[str, Any]], Any]) -> str:

@@ -9,13 +9,13 @@ test crops have different centres. The classes are the first data.classes of pat
 
 import dataclasses
 import functools
-import importlib.util
 import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from ctx_flax.data import photographs
 from ctx_flax.data.drawn import images_of
 
 LIST = pathlib.Path(__file__).with_name('patch_classes.json')
@@ -110,18 +110,9 @@ def region_list() -> tuple[tuple[str, int, int], ...]:
   return tuple((name, top, left) for name, top, left in json.loads(LIST.read_text()))
 
 
-@functools.cache
 def photograph(name: str) -> np.ndarray:
-  """A photograph of PHOTOGRAPHS as uint8 (h, w, 3), decoded once in a process."""
-  from PIL import Image
-
-  package, file = PHOTOGRAPHS[name]
-  found = importlib.util.find_spec(package)
-  path = pathlib.Path(found.origin).parent / file if found and found.origin else None
-  if path is None or not path.is_file():
-    raise FileNotFoundError(f'{package} does not ship {file}: pip install -r requirements.txt')
-  with Image.open(path) as image:
-    return np.asarray(image.convert('RGB'))
+  """A photograph of PHOTOGRAPHS as uint8 (h, w, 3)."""
+  return photographs.shipped(*PHOTOGRAPHS[name])
 
 
 # What follows chose the list.

@@ -16,7 +16,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
-from ctx_flax.data import made_folders, video_folders
+from ctx_flax.data import coco_tiny, made_folders, video_folders
 from ctx_flax.data.tfds_source import FORMAT
 from ctx_flax.files import printable, shell_word
 from ctx_flax.nearest import nearest
@@ -47,6 +47,11 @@ COMMANDS = {
     ('patches', 'regions of photographs that scikit-image, scikit-learn and matplotlib ship'),
   )
 }
+COMMANDS['coco_tiny'] = Command(
+  'cut-outs of photographs that scikit-image and scikit-learn ship, in the layout of COCO',
+  coco_tiny.write_folder,
+  coco_tiny.add_options,
+)
 COMMANDS['videos'] = Command(
   'the video files of a folder, small and quick to read',
   video_folders.write_folder,

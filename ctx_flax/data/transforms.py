@@ -108,11 +108,7 @@ def check_settings(config: Any) -> None:
   data, augment = config.data, config.data.rand_augment
   if data.image_size < 1:
     raise ValueError(f'data.image_size must be 1 or more, but is {data.image_size}')
-  for name in ('mean', 'std'):
-    if len(data[name]) not in (1, 3):
-      raise ValueError(f'data.{name} must hold 1 or 3 values, but is {data[name]}')
-  if min(data.std) <= 0:
-    raise ValueError(f'data.std must be above 0, but is {data.std}')
+  check_normalisation(data)
   if data.crop_scale and not (
     len(data.crop_scale) == 2 and 0 < data.crop_scale[0] <= data.crop_scale[1] <= 1
   ):
@@ -132,6 +128,15 @@ def check_settings(config: Any) -> None:
   for name, value in amounts.items():
     if value < 0:
       raise ValueError(f'data.{name} must be 0 (off) or more, but is {value}')
+
+
+def check_normalisation(data: Any) -> None:
+  """Raises ValueError if data.mean or data.std has no meaning."""
+  for name in ('mean', 'std'):
+    if len(data[name]) not in (1, 3):
+      raise ValueError(f'data.{name} must hold 1 or 3 values, but is {data[name]}')
+  if min(data.std) <= 0:
+    raise ValueError(f'data.std must be above 0, but is {data.std}')
 
 
 def affine(

@@ -10,6 +10,7 @@ from ctx_flax.training.task import Task
 TASKS = {
   'classification': 'ctx_flax.tasks.classification.task:TASK',
   'video': 'ctx_flax.tasks.video.task:TASK',
+  'detection': 'ctx_flax.tasks.detection.task:TASK',
 }
 
 

@@ -19,6 +19,7 @@ from ctx_flax.training.state import TrainState
 from ctx_flax.training.task import Objective, Task
 
 MEBIBYTE = 1024**2
+COMPILED = 'temporary, by the compiler'
 
 
 def check(config: Any, workdir: str | os.PathLike[str], task: Task) -> dict[str, Any]:
@@ -32,7 +33,8 @@ def check(config: Any, workdir: str | os.PathLike[str], task: Task) -> dict[str,
     task: of the config.
 
   Returns:
-    {'layers', 'parameters', 'macs', 'memory', 'schedule', 'batch', 'steps'}: what is printed, as numbers.
+    {'layers', 'parameters', 'macs', 'memories', 'memory', 'schedule', 'batch', 'steps'}: what is printed, as
+    numbers; 'memories' by the name of a shape of batches, 'memory' the largest of them.
 
   Raises:
     Halt: the input is wrong (status 2).
@@ -44,8 +46,10 @@ def check(config: Any, workdir: str | os.PathLike[str], task: Task) -> dict[str,
     batch = first_batch(plan.config, lambda c: task.train_batches(plan.train_source, c, 0, 0, 1))
     first_batch(plan.config, lambda c: task.eval_batches(plan.test_source, c, 0, 1))
     step = on_all_devices(plan.step_function)
-    jax.eval_shape(step, plan.state, split(batch))
-    memory = device_memory(plan, batch)
+    shapes = task.batch_shapes(plan.config, batch)
+    for of_batch in shapes.values():
+      jax.eval_shape(step, plan.state, split(of_batch))
+    memories = {name: device_memory(plan, of_batch) for name, of_batch in shapes.items()}
     holder = run_lock.holder(workdir)
   layers = task.layers(plan.config, plan.model)
   summary = {
@@ -53,12 +57,14 @@ def check(config: Any, workdir: str | os.PathLike[str], task: Task) -> dict[str,
     'parameters': sum(leaf.size for leaf in jax.tree.leaves(plan.state.params)),
     'macs': sum(layer.macs for layer in layers),
     'steps': plan.last_step,
-    'memory': memory,
+    'memories': memories,
+    'memory': max(memories.values(), key=lambda parts: sum(parts.values())),
     'schedule': corners(plan),
     'batch': batch,
   }
   if config.check.compile:
-    memory['temporary, by the compiler'] = compiled_memory(step, plan.state, split(batch, 1))
+    for name, memory in memories.items():
+      memory[COMPILED] = compiled_memory(step, plan.state, split(shapes[name], 1))
   _print(summary, plan)
   if holder:
     print(f'{workdir} is in use by {holder}: train would be refused')
@@ -87,7 +93,7 @@ def split(batch: Mapping[str, Any], devices: int = 0) -> dict[str, jax.ShapeDtyp
   """Shapes of a batch, (devices, rows of a device, ...), of all devices or of the first few."""
   count = jax.device_count()
   return {
-    name: jax.ShapeDtypeStruct((devices or count, len(x) // count, *x.shape[1:]), x.dtype)
+    name: jax.ShapeDtypeStruct((devices or count, x.shape[0] // count, *x.shape[1:]), x.dtype)
     for name, x in batch.items()
   }
 
@@ -173,7 +179,7 @@ def _print(summary: Mapping[str, Any], plan: Plan) -> None:
     print(line)
   size = f'{summary["parameters"]:,} parameters'
   if summary['layers']:
-    size += f', {summary["macs"] / 1e9:.3f} GMAC at {config.data.image_size} px'
+    size += f', {summary["macs"] / 1e9:.3f} GMAC at {plan.task.size(config)}'
   print(f'{config.data.name}: {plan.steps_per_epoch:.1f} steps per epoch; {size}')
 
 
@@ -190,12 +196,17 @@ def _memory_table(summary: Mapping[str, Any], config: Any, examples: str) -> ric
   devices, parts = jax.device_count(), config.train.accumulation
   rows = config.train.batch_size // devices // parts
   title = f'{parts} x {rows} {examples} on {devices} {"device" if devices == 1 else "devices"}'
-  memory = rich.table.Table('memory of a device', 'MiB', title=title)
-  for name, size in summary['memory'].items():
-    memory.add_row(name, f'{size / MEBIBYTE:,.1f}')
-  estimated = sum(size for name, size in summary['memory'].items() if 'compiler' not in name)
-  memory.add_row('all, before the compiler fuses', f'{estimated / MEBIBYTE:,.1f}')
-  return memory
+  memories = summary['memories']
+  table = rich.table.Table('memory of a device', *(f'{name} MiB'.strip() for name in memories), title=title)
+  for part in summary['memory']:
+    table.add_row(part, *(_mebibytes(memory[part]) for memory in memories.values()))
+  estimated = (sum(memory.values()) - memory.get(COMPILED, 0) for memory in memories.values())
+  table.add_row('all, before the compiler fuses', *map(_mebibytes, estimated))
+  return table
+
+
+def _mebibytes(size: int) -> str:
+  return f'{size / MEBIBYTE:,.1f}'
 
 
 def _schedule_table(summary: Mapping[str, Any]) -> rich.table.Table:

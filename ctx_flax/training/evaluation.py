@@ -42,8 +42,8 @@ def evaluate(config: Any, workdir: str | os.PathLike[str], task: Task) -> Result
     config = task.resolve(config, workdir, source)
     setup.check_settings(config, task)
     model = task.build_model(config, source)
+    evaluator = task.evaluator(config, model, source)
     origin, _, variants = restore.restore_variants(config, workdir, task, model)
-  evaluator = task.evaluator(config, model, source)
   eval_step = parallel.pmap_eval_step(steps.make_eval_step(evaluator))
   first = jax.process_index() == 0
   with bad_data(), Progress(last=0, start=0, active=first) as progress:
@@ -53,7 +53,7 @@ def evaluate(config: Any, workdir: str | os.PathLike[str], task: Task) -> Result
   if first:
     console().print(task.table(results))
     if left_out:
-      print(f'{left_out} of {len(source)} {task.examples} could not be read and do not count')
+      print(f'{left_out} of {len(source)} {task.examples} could not be read and {task.unreadable[1]}')
     print(f'{task.headline(results)}; {origin}', flush=True)
   return results
 
@@ -84,7 +84,7 @@ def test(
     evaluator: of the task.
     eval_step: of it, on all devices.
     variants: {name: variables}.
-    source: the examples; those that cannot be read do not count.
+    source: the examples; what becomes of those that cannot be read, the task says.
     config: uses eval and data.
     bad: is told of these.
     stop: is asked between two batches, at the same point by every process.
@@ -94,11 +94,9 @@ def test(
   """
   placed = {name: parallel.replicate(variables) for name, variables in variants.items()}
   sums: dict[str, Any] = {name: {} for name in variants}
-  tallies = {name: evaluator.tally() for name in variants}
+  tallies = {name: evaluator.tally(name) for name in variants}
   batches = task.eval_batches(source, config, jax.process_index(), jax.process_count())
-  passes = over_images.outputs_of(
-    eval_step, placed, batches, bad, 'does not count in the test', config.data.prefetch
-  )
+  passes = over_images.outputs_of(eval_step, placed, batches, bad, task.unreadable[0], config.data.prefetch)
   try:
     for outputs, _ in passes:
       for name, (batch_sums, rows) in outputs.items():

@@ -18,7 +18,8 @@ FREE_FIELDS = (
   'model.remat',
   *('train.deterministic', 'train.log_every', 'train.eval_every', 'train.keep_best'),
   *('train.checkpoint_every', 'train.checkpoint_minutes', 'train.keep_checkpoints'),
-  *('data.path', 'data.train_list', 'data.test_list', 'data.threads', 'data.workers', 'data.prefetch'),
+  *('data.path', 'data.train_list', 'data.test_list', 'data.train_annotations', 'data.test_annotations'),
+  *('data.threads', 'data.workers', 'data.prefetch'),
 )
 # Of no concern to a run: the machine, how it is tested, and what only other modes read.
 FREE_GROUPS = (

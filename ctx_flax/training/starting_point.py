@@ -41,13 +41,14 @@ def check_settings(config: Any) -> None:
 def rate_factor(config: Any, fresh: str = '', network: Any = None) -> Callable[[str], float]:
   """The function from a parameter's name ('stage1_block0/norm/scale') to the factor on its learning rate.
 
-  0 if init.freeze matches, or one of the regexes `fixed_parameters` that the network may declare;
-  init.pretrained_rate if init.weights gave the value; 1 for the rest: what may be missing or, matching
-  `fresh`, starts anew. It follows from config and network alone, so that a resumed run needs no weights.
+  0 if init.freeze matches; 1 for what starts from random values: everything without init.weights, and what
+  may be missing there or matches `fresh`; 0 for the rest if one of the regexes `fixed_parameters` matches,
+  which a network may declare; else init.pretrained_rate. It follows from config and network alone, so that a
+  resumed run needs no weights.
   """
   init = config.init
   frozen = weights.compile_patterns(init.freeze, 'init.freeze')
-  frozen = [*frozen, *map(re.compile, getattr(network, 'fixed_parameters', ()))]
+  fixed = [*map(re.compile, getattr(network, 'fixed_parameters', ()))]
   starting_anew = weights.compile_patterns(init.allow_missing, 'init.allow_missing')
   if fresh:
     starting_anew = [*starting_anew, re.compile(fresh)]
@@ -57,7 +58,7 @@ def rate_factor(config: Any, fresh: str = '', network: Any = None) -> Callable[[
       return 0.0
     if not init.weights or any(pattern.fullmatch(name) for pattern in starting_anew):
       return 1.0
-    return float(init.pretrained_rate)
+    return 0.0 if any(pattern.fullmatch(name) for pattern in fixed) else float(init.pretrained_rate)
 
   return factor
 

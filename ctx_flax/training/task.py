@@ -68,8 +68,8 @@ class Evaluator(Protocol):
     """Traced: (sums {name: (sum, count)}, rows {name: (b, ...)}) of a batch; either may be {}."""
     ...
 
-  def tally(self) -> Tally:
-    """A new Tally, for one test of one set of weights."""
+  def tally(self, weights: str) -> Tally:
+    """A new Tally, for one test of one set of weights, 'raw' or 'EMA'."""
     ...
 
 
@@ -81,12 +81,15 @@ class Task(Protocol):
     best: the metric by which the best checkpoint is kept; the highest is the best.
     identity: groups of the config that make a run what it is, beside those that all tasks share.
     examples: what a row of a batch is, in the plural: in messages and in names of metrics.
+    unreadable: what a test makes of an example that cannot be read, and of several: how 'unreadable image'
+      and '3 of 100 images could not be read and' go on.
   """
 
   name: str
   best: str
   identity: tuple[str, ...] = ()
   examples: str = 'images'
+  unreadable: tuple[str, str] = 'does not count in the test', 'do not count'
 
   def open_source(self, config: Config, split: str) -> Any:
     """The examples of 'train' or 'test'; they have a length."""
@@ -165,6 +168,19 @@ class Task(Protocol):
   def layers(self, config: Config, model: Any) -> list[Any]:
     """Layers of the network for --mode=check, see ctx_flax.models.summary; [] if it is not summarised."""
     return []
+
+  def size(self, config: Config) -> str:
+    """How large the examples of `layers` are, in words such as '224 px'."""
+    return ''
+
+  def batch_shapes(self, config: Config, batch: Batch) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """{name: shapes of a training batch}, of all that there are: each is a program to compile.
+
+    Args:
+      config: of the run.
+      batch: one of them, without 'bad'.
+    """
+    return {'': {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}}
 
   def milestones(
     self, config: Config, model: Any, last_step: int

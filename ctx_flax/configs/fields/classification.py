@@ -10,6 +10,7 @@ def add_fields(config: ml_collections.ConfigDict) -> None:
   """Adds what only classification reads to the common groups, and the groups of its own."""
   add_classes(config)
   config.eval.crop_ratio = 0.875  # side of the centre crop over the short side; 1 = the largest square
+  add_size(config.data)
   _add_sources(config.data)
   add_augmentation(config.data)
   modes.add_fields(config)
@@ -31,6 +32,17 @@ def add_classes(config: ml_collections.ConfigDict) -> None:
   # The numbers of considered classes shrink from all to the model's over this fraction of the steps; 0 = off,
   # as in the paper. Evaluation always uses the model's.
   config.train.class_counts_warmup = 0.0
+
+
+def add_size(data: ml_collections.ConfigDict) -> None:
+  """Adds the size of the examples, which are squares."""
+  data.image_size = 224  # height and width that the network sees
+
+
+def example_size(config: ml_collections.ConfigDict) -> tuple[int, str]:
+  """(Bytes of an example in a batch, the fields that it follows from, in words.)"""
+  side = config.data.image_size
+  return config.model.segments * side * side * 3 * 4, f'data.image_size {side}'
 
 
 def _add_sources(data):
@@ -75,6 +87,7 @@ RULES = modes.RULES | {
   'loss.normalise': Choice(('counted', 'batch')),
   'train.class_counts_warmup': Number(0, 1, text='a fraction of the run, 0 to 1'),
   'eval.crop_ratio': Number(0, 1, above=True, text='above 0 and at most 1'),
+  'data.image_size': Whole(1, 8192),
   'data.test_share': Number(0, 1, below=True, text='0 (off) or more and below 1'),
   'data.train_list': Text(),
   'data.test_list': Text(),

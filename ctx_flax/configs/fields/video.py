@@ -12,6 +12,7 @@ def add_fields(config: ml_collections.ConfigDict) -> None:
   config.model.name = 'ctx_resnet50'
   config.model.segments = 8
   _add_eval(config.eval)
+  classification.add_size(config.data)
   _add_sources(config.data)
   _add_frames(config.data)
   classification.add_augmentation(config.data)
@@ -50,6 +51,7 @@ def _add_frames(data):
   data.crop_scales = ()
 
 
+example_size = classification.example_size
 RULES = (
   modes.RULES
   | {path: rule for path, rule in classification.RULES.items() if path != 'data.test_images'}

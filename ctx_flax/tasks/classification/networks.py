@@ -9,13 +9,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.models import MODELS, create_model, used_keywords
+from ctx_flax.models import DETECTORS, MODELS, create_model, used_keywords
 from ctx_flax.training import restore
 from ctx_flax.training.parallel import AXIS
 
 
 def build_model(config: Any, source: Any) -> Any:
   """The model of config.model; its number of classes is the source's if the config says 0."""
+  if config.model.name in DETECTORS:
+    raise ValueError(
+      f'model.name is {config.model.name}, a detector, but the task is {config.task}: its recipes begin with '
+      "default.get_config(task='detection')"
+    )
   if config.model.num_classes not in (0, source.num_classes):
     raise ValueError(
       f'model.num_classes is {config.model.num_classes}, but {config.data.name} has {source.num_classes}; '

@@ -148,6 +148,6 @@ class StageEvaluator:
     named = {f'loss{s}': value for s, value in stage_losses.items()}
     return named | metrics.stage_metrics(out, hard_labels(batch), batch['weight']), {}
 
-  def tally(self) -> Means:
+  def tally(self, weights: str) -> Means:
     """Sums say it all."""
     return Means(self._weights)

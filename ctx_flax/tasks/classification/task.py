@@ -108,6 +108,9 @@ class Classification(Task):
     side = config.data.image_size
     return summarise(model, model.example_shape(side), depth=1)
 
+  def size(self, config: Any) -> str:
+    return f'{config.data.image_size} px'
+
   def milestones(
     self, config: Any, model: Any, last_step: int
   ) -> tuple[set[int], Callable[[int], dict[str, Any]]]:

@@ -52,6 +52,6 @@ class ClipEvaluator:
     b = images.shape[0]
     return {name: jnp.moveaxis(value, 0, 1).reshape(b, -1, value.shape[-1]) for name, value in each.items()}
 
-  def tally(self) -> Means:
+  def tally(self, weights: str) -> Means:
     """Sums say it all."""
     return Means(self._weights)

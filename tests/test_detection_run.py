@@ -1,0 +1,243 @@
+"""The whole of the task of detection: trained, stopped, resumed, tested, its files, and what it refuses."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from coco_files import write_many
+from detection_runs import STEPS, detection_run_config
+from run_files import arrays, half, make_run, metric_lines, on_batch
+from tiny import tiny_config
+
+from configs import digits
+from ctx_flax.analysis import predict
+from ctx_flax.configs import saved
+from ctx_flax.data import detection_pipeline
+from ctx_flax.tasks import run
+from ctx_flax.tasks.detection import networks
+from ctx_flax.training.checkpoints import Checkpoints
+from ctx_flax.training.halt import Halt
+
+METRICS = {
+  f'{kind}_{name}' for kind in ('box', 'mask') for name in ('ap', 'ap50', 'ap75', 'ap_small', 'ar100')
+}
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+  return write_many(tmp_path_factory.mktemp('coco'))
+
+
+@pytest.fixture(scope='module')
+def whole(root, tmp_path_factory):
+  """The folder of an uninterrupted run, and its results."""
+  workdir = tmp_path_factory.mktemp('whole') / 'run'
+  return workdir, run.train(detection_run_config(root), workdir)
+
+
+def test_a_run_of_a_detector(whole):
+  workdir, results = whole
+  assert results.keys() == {'raw'} and results['raw'].keys() >= METRICS | {'detections', 'overflow'}
+  assert 0 < results['raw']['mask_ap'] < 1 and 0 < results['raw']['detections'] <= 20
+  lines = metric_lines(workdir)
+  assert [line['step'] for line in lines] == [1, 2, 3, 4]
+  assert [line['step'] for line in lines if 'test/raw/mask_ap' in line] == [2, 4]
+  assert lines[-1]['test/raw/mask_ap'] == results['raw']['mask_ap']
+  assert lines[-1]['test/raw/mask_ap_large'] is None  # of objects that no image has
+  losses = {
+    f'train/{name}' for name in ('rpn_class', 'rpn_box', 'class0', 'box0', 'mask0', 'loss', 'accuracy0')
+  }
+  assert losses <= lines[0].keys() and lines[-1]['train/loss'] < lines[0]['train/loss']
+  assert (workdir / 'augmented.png').stat().st_size > 1000
+
+
+def test_the_best_by_the_precision_of_masks_is_kept(whole):
+  workdir, _ = whole
+  tested = {
+    line['step']: line['test/raw/mask_ap'] for line in metric_lines(workdir) if 'test/raw/mask_ap' in line
+  }
+  with Checkpoints(workdir / 'checkpoints', read_only=True, metric='mask_ap') as checkpoints:
+    step, value = checkpoints.best()
+  assert value == tested[step] == max(tested.values())
+
+
+def test_stopped_and_resumed_it_is_uninterrupted(whole, root, tmp_path, monkeypatch):
+  workdir, results = whole
+  with monkeypatch.context() as patch:
+    on_batch(patch, 3, lambda _: 1 / 0, detection_pipeline)
+    with pytest.raises(ZeroDivisionError):
+      run.train(detection_run_config(root), tmp_path / 'run')
+  np.testing.assert_equal(run.train(detection_run_config(root), tmp_path / 'run'), results)
+  expected, resumed = arrays(workdir, STEPS), arrays(tmp_path / 'run', STEPS)
+  for name in expected:
+    np.testing.assert_array_equal(resumed[name], expected[name], strict=True, err_msg=name)
+  assert metric_lines(tmp_path / 'run') == metric_lines(workdir)
+
+
+def test_an_image_that_cannot_be_read_has_no_detections(whole, tmp_path, capsys):
+  """What is annotated in it is missed; and detections are written where they are asked for."""
+  workdir, results = whole
+  root = write_many(tmp_path / 'coco')
+  damaged = root / 'val2017' / '004.png'
+  damaged.write_bytes(half(damaged.read_bytes()))
+  config = saved.get_config(str(workdir))
+  config.data.path, config.eval.results = str(root), str(tmp_path / 'results')
+  found = run.evaluate(config, workdir)['raw']
+  written = ' '.join(capsys.readouterr().out.split())
+  assert 'unreadable image counts in the test as one without detections: 004.png: ' in written
+  assert '1 of 10 images could not be read and count as images without detections' in written
+  assert f'test AP raw: {100 * found["mask_ap"]:.1f} % of masks' in written and 'AP75' in written
+  assert found['mask_ar100'] < results['raw']['mask_ar100']
+  boxes, masks = (
+    json.loads((tmp_path / 'results' / f'raw_{kind}.json').read_text()) for kind in ('boxes', 'masks')
+  )
+  assert len(boxes) == len(masks) == round(found['detections'] * 9)
+  assert {detection['image_id'] for detection in boxes} == {*range(1, 11)} - {4}
+  assert boxes[0].keys() == {'image_id', 'category_id', 'score', 'bbox'}
+  assert masks[0].keys() == {'image_id', 'category_id', 'score', 'segmentation'}
+
+
+def test_images_without_public_objects(whole, root, tmp_path, capsys):
+  """As COCO's test-dev2017: results are written, and there is no precision."""
+  workdir, _ = whole
+  for path in root.glob('train2017/*.png'):  # training images are not read
+    (tmp_path / 'test2017').mkdir(exist_ok=True)
+    (tmp_path / 'test2017' / path.name).write_bytes(path.read_bytes())
+  listed = json.loads((root / 'annotations' / 'instances_val2017.json').read_text())
+  del listed['annotations']
+  (tmp_path / 'annotations').mkdir()
+  (tmp_path / 'annotations' / 'image_info_test-dev2017.json').write_text(json.dumps(listed))
+  config = saved.get_config(str(workdir))
+  config.data.update(path=str(tmp_path), test_split='test-dev2017')
+  with pytest.raises(
+    Halt, match=r'image_info_test-dev2017\.json lists no objects.*--config\.eval\.results=DIR'
+  ):
+    run.evaluate(config, workdir)
+  config.eval.results = str(tmp_path / 'results')
+  found = run.evaluate(config, workdir)['raw']
+  assert found.keys() == {'detections', 'overflow'}
+  assert len(json.loads((tmp_path / 'results' / 'raw_masks.json').read_text())) == round(
+    10 * found['detections']
+  )
+  assert 'detections an image and nothing to compare them with' in ' '.join(capsys.readouterr().out.split())
+  config.data.path = str(write_many(tmp_path))
+  with pytest.raises(Halt, match=r'lists no objects, so that training could not be tested'):
+    run.train(config, workdir)
+
+
+def test_what_does_not_go_together_is_refused(root, tmp_path):
+  classifier = make_run(tiny_config(), tmp_path / 'classifier')
+
+  def refused(mode, message, config, workdir=tmp_path / 'run'):
+    with pytest.raises(Halt, match=message) as raised:
+      mode(config, workdir)
+    assert raised.value.status == 2 and '\n' not in str(raised.value)
+
+  def changed(**fields):
+    config = detection_run_config(root, '')
+    for path, value in fields.items():
+      group, _, name = path.partition('_')
+      config[group][name] = value
+    return config
+
+  alone = r'holds the weights of a classification network alone, which detects nothing'
+  refused(run.evaluate, alone, changed(init_weights=str(classifier)))
+  refused(
+    run.train,
+    r"model\.name is 'ctx_convnext_t', which is no detector.*model\.backbone",
+    changed(model_name='ctx_convnext_t'),
+  )
+  refused(
+    run.train,
+    r"model\.backbone is 'convnext', which is no network; did you mean",
+    changed(model_backbone='convnext'),
+  )
+  refused(run.train, r'model\.num_classes is 80, but coco has 3', changed(model_num_classes=80))
+  refused(run.train, r'has 3 stages, but loss\.stage_weights', changed(model_name='cascade_mask_rcnn'))
+  refused(run.train, r'init\.freeze_norm is True', changed(init_freeze_norm=True))
+  refused(run.train, r"mask_rcnn takes no 'segments'", changed(model_segments=8))
+  refused(run.train, r'may get 64 x 64 pixels', changed(data_canvases=((32, 64),)))
+  config = digits.get_config()
+  config.model.name = 'mask_rcnn'
+  refused(run.train, r'model\.name is mask_rcnn, a detector, but the task is classification', config)
+  refused(
+    predict.predict,
+    'this analysis serves runs of classification, video, but this is one of detection',
+    changed(),
+  )
+
+
+def test_contexts_are_those_of_the_weights(root, tmp_path):
+  """Of a classification network: its classes and how many of them each stage considers."""
+  config = tiny_config()
+  config.model.class_counts = (8, 6, 4)
+  classifier = make_run(config, tmp_path / 'classifier')
+  config = detection_run_config(root, '', context_classes=0, class_counts=())
+  assert networks.with_contexts(config, tmp_path / 'run').model == config.model
+  config.init.weights = str(classifier)
+  found = networks.with_contexts(config, tmp_path / 'run').model
+  assert (found.context_classes, found.class_counts) == (10, (8, 6, 4))
+  config.model.context_classes = 20
+  assert networks.with_contexts(config, tmp_path / 'run').model.class_counts == ()
+
+
+@pytest.mark.slow
+def test_what_a_backbone_decides_by_stays_as_it_was(root, tmp_path):
+  """A contextual detector from a classification network: embeddings, heads and scale; the rest learns."""
+  dims = {'dims': (8, 8, 16, 16), 'depths': (1, 1, 1, 1), 'embed_dim': 8}
+  config = tiny_config()
+  config.model.update(class_counts=(8, 6, 4), **dims)
+  classifier = make_run(config, tmp_path / 'classifier')
+  config = detection_run_config(root, '', context_classes=0, class_counts=(), layer_scale_init=0.1, **dims)
+  config.init.update(weights=str(classifier), allow_missing=('detector',), freeze=())
+  config.model.mask_gain = 1.0
+  config.train.update(steps=2, eval_every=0)
+  run.train(config, tmp_path / 'run')
+  before, after = arrays(classifier), arrays(tmp_path / 'run')
+  name = "['variables']['params']['backbone']"
+  kept = {key: value for key, value in after.items() if key.startswith(name)}
+  same = {
+    key.removeprefix(name)
+    for key, value in kept.items()
+    if np.array_equal(
+      value, before[key.replace("['backbone']", '').replace("['params']", "['ema']['params']")]
+    )
+  }
+  decides = {key for key in same if 'class_embedding' in key or 'logit_scale' in key or "['head" in key}
+  assert same == decides and len(decides) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['mask_rcnn', 'cascade_mask_rcnn'])
+def test_on_one_device_it_computes_what_eight_do(root, tmp_path, monkeypatch, name):
+  config = detection_run_config(root, name=name)
+  if name == 'cascade_mask_rcnn':
+    config.assignment.update(region_iou=(0.5, 0.6, 0.7), region_best=False)
+    config.loss.update(anchor_beta=1 / 9, box='giou', box_weight=10.0, stage_weights=(1.0, 0.5, 0.25))
+  config.train.update(steps=2, eval_every=0)
+  run.train(config, tmp_path / 'eight')
+  one = jax.devices()[:1]
+  monkeypatch.setattr(jax, 'devices', lambda *_: one)
+  monkeypatch.setattr(jax, 'local_devices', lambda *_: one)
+  monkeypatch.setattr(jax, 'device_count', lambda: 1)
+  config.train.accumulation = 2
+  run.train(config, tmp_path / 'one')
+  eight, alone = arrays(tmp_path / 'eight'), arrays(tmp_path / 'one')
+  for key in eight:
+    np.testing.assert_allclose(alone[key], eight[key], rtol=1e-3, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.slow
+def test_check_states_the_memory_of_every_canvas(root, tmp_path, capsys):
+  config = detection_run_config(root)
+  config.data.canvases = ((64, 64), (64, 96))
+  found = run.check(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+  activations = {
+    name: memory['activations of the backward pass'] for name, memory in found['memories'].items()
+  }
+  assert activations.keys() == {'64 x 64', '64 x 96'} and activations['64 x 64'] < activations['64 x 96']
+  assert found['memory'] == found['memories']['64 x 96']
+  text = capsys.readouterr().out
+  assert '64 x 96 MiB' in text and 'GMAC at 64 x 96 px' in text and 'backbone/stage1_block0' in text
