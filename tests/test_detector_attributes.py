@@ -40,7 +40,7 @@ def test_what_create_model_refuses(case):
 
 
 def test_an_unknown_detector():
-  with pytest.raises(ValueError, match="unknown model 'mask_rcn'.*'mask_rcnn'"):
+  with pytest.raises(ValueError, match=r"unknown model 'mask_rcn'.*'mask_rcnn'"):
     create_model('mask_rcn')
 
 

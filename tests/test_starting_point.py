@@ -150,7 +150,7 @@ def test_factors_on_the_rate():
 
 
 def test_what_a_network_declares_fixed_stays():
-  """Neither rate nor decay nor moments, whatever init.freeze says, if there are weights to stay as they are."""
+  """Neither rate nor decay nor moments, whatever init.freeze says, if there are weights to keep."""
   config = settings(freeze=('stem_.*',), weights='RUN')
   config.optimizer.weight_decay = 0.1
   network = types.SimpleNamespace(fixed_parameters=('backbone/(tau|heads)/.*',))

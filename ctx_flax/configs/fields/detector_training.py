@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from ctx_flax.configs.kinds import Choice, Flag, Number, Tuple, Whole
+from ctx_flax.configs.kinds import Choice, Flag, Number, Rule, Tuple, Whole
 
 
 def add_fields(config: ml_collections.ConfigDict) -> None:
@@ -30,7 +30,7 @@ def add_fields(config: ml_collections.ConfigDict) -> None:
 
 IOU = Number(0, 1, above=True, text='an IoU, above 0 and at most 1')
 COUNT = Whole(1, 1_000_000)
-RULES = {
+RULES: dict[str, Rule] = {
   'assignment.anchor_iou': Tuple(
     IOU, 'must be (of background, of objects), IoUs above 0 and up to 1', (2,), True
   ),
