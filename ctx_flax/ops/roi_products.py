@@ -114,7 +114,7 @@ def over_windows(
   axes = Samples(*(jnp.concatenate(both) for both in zip(y, x, strict=True)))
   sides = tuple(min(window, cells) for cells in shape[:2])
   last = jnp.array([cells - side for cells, side in zip(shape, sides, strict=False)])
-  begin, number = _cover(axes, jnp.array(size), window, aligned)
+  begin, number = _cover(axes, jnp.array(size, axes.length.dtype), window, aligned)
 
   def step(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     i, total = state
