@@ -79,6 +79,13 @@ def test_gradient_of_the_generalised_iou():
   check_grads(generalised_iou, (draw(4), draw(4, seed=1)), order=1, modes=['rev'], eps=1e-2)
 
 
+def test_boxes_that_touch_get_the_gradient_of_overlapping_ones():
+  # By x2: the overlap grows by 5, the union by 10 - 5; the union is 200, the hull 300.
+  touching = np.array([[0, 0, 10, 10]], np.float32), np.array([[10, 5, 20, 15]], np.float32)
+  gradient = jax.jit(jax.grad(lambda a, b: jnp.sum(generalised_box_iou(a, b))))(*touching)
+  np.testing.assert_allclose(gradient[0, 2], 5 / 200 + 5 / 300, rtol=1e-6)
+
+
 def test_released_generalised_iou(golden):
   """Odd pairs: the same, apart, inside, without area, corners exchanged, tiny, an edge in common."""
   arrays = golden('coco/rcnn_losses')

@@ -178,9 +178,9 @@ def test_overflow_is_told():
   """Not if the candidates are just as many as places, nor if enough are kept anyway."""
   boxes = np.array([[0, 0, 9, 9]] * 5 + [[30, 30, 40, 40]], np.float32)
   scores = np.linspace(0.9, 0.4, 6, dtype=np.float32)[:, None]
-  too_few, enough = (multiclass(boxes, scores, limit=2, candidates=number) for number in (5, 6))
-  assert too_few.overflow and too_few.rows.tolist() == [0, 0]
-  assert not enough.overflow and enough.rows.tolist() == [0, 5]
+  too_few, enough = (multiclass(boxes, scores, limit=3, candidates=number) for number in (5, 6))
+  assert too_few.overflow and too_few.rows.tolist() == [0, 0, 0]
+  assert not enough.overflow and enough.rows.tolist() == [0, 5, 0]
   assert not multiclass(boxes, scores, limit=1, candidates=4).overflow
 
 
