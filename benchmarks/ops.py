@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import detection_ops
 from benchmarks.measure import median, program, ratio, take_turns
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv, depthwise_conv
 
@@ -24,7 +25,7 @@ def run(settings):
     rows += _compare('contextual dense 3x3', size, c, 3, contextual_conv, settings)
   for size, c in PLAIN:
     rows += _compare('depthwise 7x7', size, c, 7, depthwise_conv, settings)
-  return rows
+  return rows + detection_ops.run(settings)
 
 
 # What ours is compared with; ours is what the platform gets.

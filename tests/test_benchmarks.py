@@ -6,10 +6,11 @@ import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import classes, clips, machine, measure, models, ops, scan, train
+from benchmarks import classes, clips, detection_ops, machine, measure, models, ops, scan, train
 from benchmarks import input as input_pipeline
 from configs import convnext_t
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv, depthwise_conv
@@ -42,6 +43,7 @@ def test_work_by_hand():
 def test_operations(monkeypatch):
   for name in ('DEPTHWISE', 'DENSE', 'PLAIN'):
     monkeypatch.setattr(ops, name, ((4, 8),))
+  monkeypatch.setattr(detection_ops, 'run', lambda settings: [])
   rows = ops.run(SETTINGS)
   assert [(row['operation'], row['path'], row['shape']) for row in rows] == [
     (f'{operation}', path, '2 x 4 x 4 x 8')
@@ -61,6 +63,26 @@ def test_operations(monkeypatch):
       ]
     )
   assert all(row['x'] == row['x '] == 1 for row in rows[::2])  # the reference beside itself
+
+
+@pytest.mark.slow
+def test_operations_of_detectors(monkeypatch):
+  sizes = {'HW': (64, 96), 'CHANNELS': 4, 'ROIS': ((6, 3),), 'PROPOSALS': 20, 'MASKS': 2}
+  for name, value in sizes.items():
+    monkeypatch.setattr(detection_ops, name, value)
+  monkeypatch.setattr(detection_ops, 'has_torch', lambda: False)
+  rows = detection_ops.run(SETTINGS)
+  assert [(row['operation'], row['path'], row['shape']) for row in rows] == [
+    ('RoIAlign 3x3', 'separable', '6 boxes, 64 x 96'),
+    ('RoIAlign 3x3', 'windows', '6 boxes, 64 x 96'),
+    ('NMS 0.7', 'ours', '20 boxes'),
+    ('mask targets 28x28', 'ours', '6 boxes, 2 masks, 64 x 96'),
+  ]
+  assert all(row['forward ms'] > 0 and row['temp MB'] > 0 for row in rows)
+  assert rows[0]['x'] == rows[0]['x '] == 1 and rows[1]['x '] > 0 < rows[1]['temp MB ']
+  boxes = detection_ops.draw_boxes(50, np.random.default_rng(0), objects=3)
+  assert boxes.shape == (50, 4) and np.all(boxes[:, 2:] >= boxes[:, :2])
+  assert boxes.min() >= 0 and np.all(boxes.max(0) <= (96, 64, 96, 64))
 
 
 @pytest.mark.slow

@@ -10,14 +10,12 @@ import math
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.extend.core import jaxprs_in_params
+from program_memory import compiled_temp, sizes
 
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv, depthwise_conv
 
 B, U, V = 8, 28, 28
 FLOAT = 4  # bytes
-# The suite's fast compiler (conftest.py) needs somewhat more memory.
-AS_USERS_COMPILE = {'xla_cpu_use_fusion_emitters': True} if jax.__version_info__ < (0, 11) else {}
 FUNCTIONS = {'dense': contextual_conv, 'depthwise': contextual_depthwise_conv}
 
 
@@ -46,12 +44,6 @@ def with_gradients(function, count=5):
 def temp_bytes(kind, c, k, backward, path=None, size=U):
   function = forward(kind, k, path)
   return compiled_temp(with_gradients(function) if backward else function, arguments(kind, c, k, size))
-
-
-def compiled_temp(function, inputs):
-  analysis = jax.jit(function).lower(*inputs).compile(AS_USERS_COMPILE).memory_analysis()
-  assert analysis is not None
-  return analysis.temp_size_in_bytes
 
 
 # The later stages of a ConvNeXt-T.
@@ -109,14 +101,6 @@ def test_no_intermediate_is_larger_than_the_image(kind, c, k):
     assert max(sizes(program.jaxpr)) == B * U * V * c
   program = jax.make_jaxpr(with_gradients(forward(kind, k, 'two_steps')))(*arguments(kind, c, k))
   assert max(sizes(program.jaxpr)) >= B * U * V * k * k * c
-
-
-def sizes(jaxpr):
-  """The number of elements of every array in a program and in the loops and rules inside it."""
-  for equation in jaxpr.eqns:
-    yield from (math.prod(variable.aval.shape) for variable in equation.outvars)
-    for inner in jaxprs_in_params(equation.params):
-      yield from sizes(inner)
 
 
 @pytest.mark.parametrize(('size', 'c'), [(56, 96), (28, 192), (14, 384), (7, 768)])

@@ -140,10 +140,10 @@ def clip_boxes(boxes: jax.Array, hw: Any) -> jax.Array:
     ValueError: a wrong shape or dtype.
   """
   boxes = checked_boxes('boxes', boxes)
-  if jnp.shape(hw) != (2,):
-    raise ValueError(f'hw has shape {jnp.shape(hw)}; expected (2,): the height and the width of one image')
-  h, w = (jnp.asarray(side, boxes.dtype) for side in hw)
-  border = jnp.stack([w, h, w, h]).reshape(*(1,) * (boxes.ndim - 1), 4)
+  hw = jnp.asarray(hw, boxes.dtype)
+  if hw.shape != (2,):
+    raise ValueError(f'hw has shape {hw.shape}; expected (2,): the height and the width of one image')
+  border = hw[jnp.array([1, 0, 1, 0])].reshape(*(1,) * (boxes.ndim - 1), 4)
   return jnp.clip(boxes, 0, border)
 
 

@@ -117,10 +117,11 @@ def pyramid_roi_align(
     raise ValueError(f'strides={tuple(strides)}: expected pixels per cell, more than 0')
   if valid_hw is None:
     sides = [jnp.asarray(features.shape[:2]) for features in maps]
-  elif jnp.shape(valid_hw) != (2,):
-    raise ValueError(f'valid_hw has shape {jnp.shape(valid_hw)}; expected (2,): height and width in pixels')
   else:
-    sides = [-(-jnp.asarray(valid_hw) // stride) for stride in strides]
+    valid_hw = jnp.asarray(valid_hw)
+    if valid_hw.shape != (2,):
+      raise ValueError(f'valid_hw has shape {valid_hw.shape}; expected (2,): height and width in pixels')
+    sides = [-(-valid_hw // stride) for stride in strides]
   boxes = checked_boxes('boxes', boxes, 2)
   scales = [1 / stride for stride in strides]
   return _align(tuple(maps), boxes, box_levels(boxes, len(maps)), scales, sides, size, sampling_ratio, path)

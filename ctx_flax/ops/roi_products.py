@@ -73,7 +73,7 @@ def windows(total: jax.Array, image: jax.Array, y: Samples, x: Samples, size: Si
     cells = jax.lax.dynamic_slice(image, (*corner, 0), shape)
     return total + _contract(rows, columns, cells.astype(total.dtype))
 
-  return _over_windows(add, total, image.shape, y, x, size, ratio)
+  return over_windows(add, total, image.shape, y, x, size, ratio)
 
 
 def windows_gradient(
@@ -86,10 +86,10 @@ def windows_gradient(
     cells += jax.lax.dynamic_slice(total, (*corner, 0), cells.shape)
     return jax.lax.dynamic_update_slice(total, cells, (*corner, 0))
 
-  return _over_windows(add, total, total.shape, y, x, size, ratio)
+  return over_windows(add, total, total.shape, y, x, size, ratio)
 
 
-def _over_windows(
+def over_windows(
   add: Callable[[jax.Array, Corner, jax.Array, jax.Array], jax.Array],
   total: jax.Array,
   shape: tuple[int, ...],
@@ -97,20 +97,28 @@ def _over_windows(
   x: Samples,
   size: Size,
   ratio: int,
+  window: int = WINDOW,
+  aligned: int = 1,
 ) -> jax.Array:
-  """Adds window after window until all that the box touches is covered, row by row.
+  """Adds window after window until all that one box touches of a map is covered, row by row.
 
-  `add` gets the total, where a window begins, and the weights of its rows (1, s, t) and columns (1, r, t).
+  Args:
+    add: (total, corner, rows, columns) -> total: where a window begins and the weights of its rows (1, s, t)
+      and of its columns (1, r, t).
+    total: where to begin.
+    shape: (h, w, ...) of the map.
+    window: cells along the side of a window, which is less if the map is smaller.
+    aligned: windows begin at a multiple of it, if the sides of map and window are multiples.
   """
   # Both axes at once, as if they were two boxes: half as much to compile.
   axes = Samples(*(jnp.concatenate(both) for both in zip(y, x, strict=True)))
-  sides = tuple(min(WINDOW, cells) for cells in shape[:2])
+  sides = tuple(min(window, cells) for cells in shape[:2])
   last = jnp.array([cells - side for cells, side in zip(shape, sides, strict=False)])
-  begin, number = _cover(axes, jnp.array(size))
+  begin, number = _cover(axes, jnp.array(size, axes.length.dtype), window, aligned)
 
   def step(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     i, total = state
-    first = begin + WINDOW * jnp.stack([i // number[1], i % number[1]])
+    first = begin + window * jnp.stack([i // number[1], i % number[1]])
     corner = jnp.minimum(first, last)  # a window that would reach beyond the map begins earlier
     cells = corner[:, None] + jnp.arange(max(sides))[None]
     weights = weights_of(axes, cells, max(size), ratio).astype(total.dtype)
@@ -122,11 +130,12 @@ def _over_windows(
   return jax.lax.while_loop(lambda state: state[0] < end, step, (jnp.zeros_like(end), total))[1]
 
 
-def _cover(samples: Samples, bins: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The first cell that each box (n,) touches, and how many windows reach from there to the last one."""
+def _cover(samples: Samples, bins: jax.Array, window: int, aligned: int) -> tuple[jax.Array, jax.Array]:
+  """The first cell that each box (n,) touches, or one before, and how many windows reach to the last one."""
   ends = samples.start, samples.start + bins * samples.length
   low, high = jnp.minimum(*ends), jnp.maximum(*ends)
   first, last = (jnp.clip(jnp.floor(end), 0, samples.side - 1) for end in (low, high + 1))
+  first = first // aligned * aligned
   touches = (samples.number > 0) & (high >= -1) & (low <= samples.side)
-  number = jnp.where(touches, (last - first) // WINDOW + 1, 0)
+  number = jnp.where(touches, (last - first) // window + 1, 0)
   return first.astype(jnp.int32), number.astype(jnp.int32)
