@@ -1,11 +1,15 @@
 """Detectors: MMDetection's values stage by stage, and canvases larger than the images."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_detectors import compiled, golden_detector, inputs, random_variables, tiny
+from tiny_detectors import compiled, detect, golden_detector, inputs, random_variables, tiny
+
+from ctx_flax.models.weights import flatten
 
 NAMES = 'mask_rcnn', 'cascade_mask_rcnn'
 
@@ -44,15 +48,15 @@ def test_the_values_of_mmdetection(golden, name):
     close(found.masks[i, : len(labels)], f'mask_prob{i}', 5e-4)
 
 
-# An image of 90 x 50 pixels: what a multiple of 32 makes of it, and a canvas of other images.
-VALID, PADDED, CANVAS = (90, 50), (96, 64), (128, 160)
+# An image whose height is a multiple of 32, so that boxes reach its end, what makes its width one, and a canvas.
+VALID, PADDED, CANVAS = (96, 50), (96, 64), (128, 160)
 
 
 def alone_and_among_others(backbone, run, **keywords):
   """What `run`, of a model, says of the image as a batch of its own and as the second on a larger canvas."""
   sizes = {'dims': (8, 12, 16, 24), 'channels': 12, 'context_classes': 20, 'embed_dim': 16, 'branch_dim': 4}
   model = tiny(
-    'mask_rcnn', backbone=backbone, test_pre_nms=60, test_proposals=30, detections=12, **sizes | keywords
+    'mask_rcnn', backbone=backbone, test_pre_nms=300, test_proposals=150, detections=20, **sizes | keywords
   )
   canvas = np.random.default_rng(0).normal(size=(2, *CANVAS, 3)).astype(np.float32)  # no zeros are asked for
   variables, (h, w) = random_variables(model), PADDED
@@ -96,3 +100,40 @@ def test_a_larger_canvas_changes_nothing_in_a_resnet():
 
   run = lambda model: jax.jit(nn.apply(features, model))
   assert_equal_features(*alone_and_among_others('ctx_resnet_mini', run, contextual_every=1))
+
+
+@pytest.mark.slow
+def test_every_parameter_that_learns_receives_a_gradient():
+  model = tiny(
+    'cascade_mask_rcnn', backbone='ctx_convnext_mini', context_classes=20, embed_dim=16, branch_dim=4
+  )
+  variables = random_variables(model)
+  images = jax.random.normal(jax.random.key(0), (1, 64, 64, 3))
+  rois = jnp.array([[[3.0, 5.0, 40.0, 50.0], [0.0, 0.0, 64.0, 30.0]]])
+
+  def answers(model):
+    pyramid, _ = model.features(images)
+    boxes = [model.box_head(pyramid, rois, stage=stage) for stage in range(model.stages)]
+    return model.rpn(pyramid), boxes, [model.mask_head(pyramid, rois, stage=s) for s in range(model.stages)]
+
+  def loss(params):
+    leaves = jax.tree.leaves(nn.apply(answers, model)({**variables, 'params': params}))
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    weigh = lambda key, x: jnp.sum(jax.random.normal(key, x.shape) * x)
+    return sum(map(weigh, keys, leaves))
+
+  for name, value in flatten(jax.jit(jax.grad(loss))(variables['params'])).items():
+    fixed = any(re.fullmatch(pattern, name) for pattern in model.fixed_parameters)
+    assert np.abs(value).max() > 1e-6 or fixed, name
+    if re.search(r'contextualizer/(head\d|logit_scale)', name):
+      assert fixed and not np.any(value), name  # they only select
+
+
+@pytest.mark.slow
+def test_bfloat16_keeps_boxes_and_scores_in_float32():
+  model = tiny('mask_rcnn', dtype='bfloat16')
+  images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+  found, seen = jax.eval_shape(lambda x: detect(model, random_variables(model), x), images)
+  assert {x.dtype for x in seen['features'][0]} == {jnp.dtype(jnp.bfloat16)}
+  numbers = [seen['rpn'], seen['proposals'].boxes, seen['box_head'], found.boxes, found.scores, found.masks]
+  assert {x.dtype for x in jax.tree.leaves(numbers)} == {jnp.dtype(jnp.float32)}
