@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import small
+from networks import DETECTOR_PARAMETERS, small
 from tiny_detectors import random_variables, tiny
 
 from ctx_flax.models import create_model
@@ -35,8 +35,6 @@ NAMES = {
     'roi_head.mask_head.2.convs.3.conv.weight': (256, 256, 3, 3),
   },
 }
-# Of all arrays, without those that count batches.
-PARAMETERS = {'mask_rcnn': 48_095_376, 'cascade_mask_rcnn': 85_930_578}
 
 
 @functools.cache
@@ -45,7 +43,7 @@ def shapes_there(name):
   model = create_model(name, backbone='convnext_t')
   zeros = lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
   variables = jax.tree.map(zeros, expected_variables(model))
-  assert sum(leaf.size for leaf in jax.tree.leaves(variables['params'])) == PARAMETERS[name]
+  assert sum(leaf.size for leaf in jax.tree.leaves(variables['params'])) == DETECTOR_PARAMETERS[name]
   state = to_torch(variables, model, 'mmdet')
   return model, {key: value.shape for key, value in state.items()}
 

@@ -1,10 +1,15 @@
 """Detectors: MMDetection's values stage by stage, and canvases larger than the images."""
 
+import re
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_detectors import compiled, golden_detector, inputs, random_variables, tiny
+from tiny_detectors import compiled, detect, golden_detector, inputs, random_variables, tiny
+
+from ctx_flax.models.weights import flatten
 
 NAMES = 'mask_rcnn', 'cascade_mask_rcnn'
 
@@ -43,39 +48,92 @@ def test_the_values_of_mmdetection(golden, name):
     close(found.masks[i, : len(labels)], f'mask_prob{i}', 5e-4)
 
 
-# An image of 90 x 50 pixels: what a multiple of 32 makes of it, and a canvas of other images.
-VALID, PADDED, CANVAS = (90, 50), (96, 64), (128, 160)
+# An image whose height is a multiple of 32, so that boxes reach its end, what makes its width one, and a canvas.
+VALID, PADDED, CANVAS = (96, 50), (96, 64), (128, 160)
 
 
-@pytest.mark.parametrize('backbone', ['ctx_convnext_mini', 'ctx_resnet_mini'])
-def test_a_larger_canvas_changes_nothing(backbone):
-  """Of the pyramid and all that follows; the contextual networks have plain blocks, too."""
-  sizes = {'dims': (8, 12, 16, 24), 'channels': 12, 'context_classes': 20, 'embed_dim': 16}
-  model = tiny('mask_rcnn', backbone=backbone, **sizes, test_pre_nms=60, test_proposals=30, detections=12)
-  variables = random_variables(model)
-  rng = np.random.default_rng(0)
-  canvas = rng.normal(size=(2, *CANVAS, 3)).astype(np.float32)  # not even zeros are asked for
-  h, w = PADDED
-  alone = canvas[1:, :h, :w]
-  found, seen = compiled(model)(
-    variables, canvas, valid_hw=jnp.array([CANVAS, VALID]), padded_hw=jnp.array([CANVAS, PADDED])
+def alone_and_among_others(backbone, run, **keywords):
+  """What `run`, of a model, says of the image as a batch of its own and as the second on a larger canvas."""
+  sizes = {'dims': (8, 12, 16, 24), 'channels': 12, 'context_classes': 20, 'embed_dim': 16, 'branch_dim': 4}
+  model = tiny(
+    'mask_rcnn', backbone=backbone, test_pre_nms=300, test_proposals=150, detections=20, **sizes | keywords
   )
-  expected, before = compiled(model)(variables, alone, valid_hw=jnp.array([VALID]))
+  canvas = np.random.default_rng(0).normal(size=(2, *CANVAS, 3)).astype(np.float32)  # no zeros are asked for
+  variables, (h, w) = random_variables(model), PADDED
+  alone = run(model)(variables, canvas[1:, :h, :w], valid_hw=jnp.array([VALID]))
+  sizes = {'valid_hw': jnp.array([CANVAS, VALID]), 'padded_hw': jnp.array([CANVAS, PADDED])}
+  return alone, run(model)(variables, canvas, **sizes)
 
-  def close(value, target):
-    target = np.asarray(target)
-    scale = max(1.0, np.abs(target).max())
-    np.testing.assert_allclose(value, target, rtol=0, atol=1e-5 * scale)
 
-  assert {'context2', 'context3', 'context4'} <= set(before['features'][1])
+def assert_equal_features(alone, among):
+  """Of (pyramid, intermediates, logits, deltas)."""
   for name in ('context2', 'context3', 'context4', 'scores3'):
-    close(seen['features'][1][name][1:], before['features'][1][name])
-  for kind in (lambda seen: seen['features'][0], lambda seen: seen['rpn'][0], lambda seen: seen['rpn'][1]):
-    for value, target in zip(kind(seen), kind(before), strict=True):
-      close(value[1:, : target.shape[1], : target.shape[2]], target)
+    assert_close(among[1][name][1:], alone[1][name])
+  for part in (0, 2, 3):
+    for value, target in zip(among[part], alone[part], strict=True):
+      assert_close(value[1:, : target.shape[1], : target.shape[2]], target)
+
+
+def assert_close(value, target):
+  target = np.asarray(target)
+  np.testing.assert_allclose(value, target, rtol=0, atol=1e-5 * max(1.0, np.abs(target).max()))
+
+
+def test_a_larger_canvas_changes_nothing():
+  """Neither in Contextual ConvNeXt, whose first stage is plain, nor in what follows from it."""
+  (expected, before), (found, seen) = alone_and_among_others('ctx_convnext_mini', compiled)
+  assert_equal_features(*((*s['features'], *s['rpn']) for s in (before, seen)))
   for kind in ('proposals', 'box_head'):
-    jax.tree.map(lambda value, target: close(value[1:], target), seen[kind], before[kind])
+    jax.tree.map(lambda value, target: assert_close(value[1:], target), seen[kind], before[kind])
   assert np.sum(expected.valid) > 3
-  jax.tree.map(lambda value, target: close(value[1:], target), found, expected)
+  jax.tree.map(lambda value, target: assert_close(value[1:], target), found, expected)
   # The other image fills the canvas: it has an answer of its own.
-  assert np.sum(found.valid[0]) > 3 and np.any(found.boxes[0, :, 3] > h)
+  assert np.sum(found.valid[0]) > 3 and np.any(found.boxes[0, :, 3] > PADDED[0])
+
+
+def test_a_larger_canvas_changes_nothing_in_a_resnet():
+  """Whose stem pools, and whose convolutions have strides; those of 2 read nothing beyond an even size."""
+
+  def features(model, images, **sizes):
+    pyramid, out = model.features(images, **sizes)
+    return pyramid, out, *model.rpn(pyramid)
+
+  run = lambda model: jax.jit(nn.apply(features, model))
+  assert_equal_features(*alone_and_among_others('ctx_resnet_mini', run, contextual_every=1))
+
+
+@pytest.mark.slow
+def test_every_parameter_that_learns_receives_a_gradient():
+  model = tiny(
+    'cascade_mask_rcnn', backbone='ctx_convnext_mini', context_classes=20, embed_dim=16, branch_dim=4
+  )
+  variables = random_variables(model)
+  images = jax.random.normal(jax.random.key(0), (1, 64, 64, 3))
+  rois = jnp.array([[[3.0, 5.0, 40.0, 50.0], [0.0, 0.0, 64.0, 30.0]]])
+
+  def answers(model):
+    pyramid, _ = model.features(images)
+    boxes = [model.box_head(pyramid, rois, stage=stage) for stage in range(model.stages)]
+    return model.rpn(pyramid), boxes, [model.mask_head(pyramid, rois, stage=s) for s in range(model.stages)]
+
+  def loss(params):
+    leaves = jax.tree.leaves(nn.apply(answers, model)({**variables, 'params': params}))
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    weigh = lambda key, x: jnp.sum(jax.random.normal(key, x.shape) * x)
+    return sum(map(weigh, keys, leaves))
+
+  for name, value in flatten(jax.jit(jax.grad(loss))(variables['params'])).items():
+    fixed = any(re.fullmatch(pattern, name) for pattern in model.fixed_parameters)
+    assert np.abs(value).max() > 1e-6 or fixed, name
+    if re.search(r'contextualizer/(head\d|logit_scale)', name):
+      assert fixed and not np.any(value), name  # they only select
+
+
+@pytest.mark.slow
+def test_bfloat16_keeps_boxes_and_scores_in_float32():
+  model = tiny('mask_rcnn', dtype='bfloat16')
+  images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+  found, seen = jax.eval_shape(lambda x: detect(model, random_variables(model), x), images)
+  assert {x.dtype for x in seen['features'][0]} == {jnp.dtype(jnp.bfloat16)}
+  numbers = [seen['rpn'], seen['proposals'].boxes, seen['box_head'], found.boxes, found.scores, found.masks]
+  assert {x.dtype for x in jax.tree.leaves(numbers)} == {jnp.dtype(jnp.float32)}

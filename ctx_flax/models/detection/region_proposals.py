@@ -77,8 +77,8 @@ class RegionProposalNetwork(nn.Module):
   def fixed_parameters(self) -> tuple[str, ...]:
     """Regexes of the parameters that training leaves as the classification network had them."""
     patterns = [self.backbone.fixed_in_detectors] if self.backbone.fixed_in_detectors else []
-    if self.contextual:
-      patterns.append('contextualizer/(class_embedding|logit_scale)')
+    if self.contextual:  # the scores only select: no gradient reaches the image heads, only decay would
+      patterns.append(r'contextualizer/(class_embedding|logit_scale|head\d+/.*)')
     return tuple(f'backbone/({pattern})' for pattern in patterns)
 
   @property
