@@ -12,7 +12,13 @@ ONES, ZEROS = ('scale', 'var'), ('bias', 'mean', 'draws', 'zero')
 def initial_values(model, shape=(32, 32, 3), seed=0, **keywords):
   """Variables for images of `shape`, as numpy arrays: norms start as identities, kernels are LeCun normal."""
   images = jnp.zeros((1, *shape))
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False, **keywords))
+  return drawn(
+    model, jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False, **keywords)), seed
+  )
+
+
+def drawn(model, shapes, seed=0):
+  """Such variables of the shapes that are known."""
   rng = np.random.default_rng(seed)
 
   def value(path, leaf):

@@ -178,5 +178,5 @@ def test_detectors_of_another_kind_or_number_of_classes():
 
 def test_contextual_detectors_have_no_names_there():
   model = detector('ctx_convnext_mini')
-  with pytest.raises(ValueError, match="mmdet's MaskRCNN has no names for .*backbone/contextualizer/"):
+  with pytest.raises(ValueError, match=r"mmdet's MaskRCNN has no names for .*backbone/contextualizer/"):
     to_torch(random_variables(model), model, 'mmdet')

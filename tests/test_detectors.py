@@ -1,5 +1,6 @@
 """Detectors: MMDetection's values stage by stage, and canvases larger than the images."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,35 +48,51 @@ def test_the_values_of_mmdetection(golden, name):
 VALID, PADDED, CANVAS = (90, 50), (96, 64), (128, 160)
 
 
-@pytest.mark.parametrize('backbone', ['ctx_convnext_mini', 'ctx_resnet_mini'])
-def test_a_larger_canvas_changes_nothing(backbone):
-  """Of the pyramid and all that follows; the contextual networks have plain blocks, too."""
-  sizes = {'dims': (8, 12, 16, 24), 'channels': 12, 'context_classes': 20, 'embed_dim': 16}
-  model = tiny('mask_rcnn', backbone=backbone, **sizes, test_pre_nms=60, test_proposals=30, detections=12)
-  variables = random_variables(model)
-  rng = np.random.default_rng(0)
-  canvas = rng.normal(size=(2, *CANVAS, 3)).astype(np.float32)  # not even zeros are asked for
-  h, w = PADDED
-  alone = canvas[1:, :h, :w]
-  found, seen = compiled(model)(
-    variables, canvas, valid_hw=jnp.array([CANVAS, VALID]), padded_hw=jnp.array([CANVAS, PADDED])
+def alone_and_among_others(backbone, run, **keywords):
+  """What `run`, of a model, says of the image as a batch of its own and as the second on a larger canvas."""
+  sizes = {'dims': (8, 12, 16, 24), 'channels': 12, 'context_classes': 20, 'embed_dim': 16, 'branch_dim': 4}
+  model = tiny(
+    'mask_rcnn', backbone=backbone, test_pre_nms=60, test_proposals=30, detections=12, **sizes | keywords
   )
-  expected, before = compiled(model)(variables, alone, valid_hw=jnp.array([VALID]))
+  canvas = np.random.default_rng(0).normal(size=(2, *CANVAS, 3)).astype(np.float32)  # no zeros are asked for
+  variables, (h, w) = random_variables(model), PADDED
+  alone = run(model)(variables, canvas[1:, :h, :w], valid_hw=jnp.array([VALID]))
+  sizes = {'valid_hw': jnp.array([CANVAS, VALID]), 'padded_hw': jnp.array([CANVAS, PADDED])}
+  return alone, run(model)(variables, canvas, **sizes)
 
-  def close(value, target):
-    target = np.asarray(target)
-    scale = max(1.0, np.abs(target).max())
-    np.testing.assert_allclose(value, target, rtol=0, atol=1e-5 * scale)
 
-  assert {'context2', 'context3', 'context4'} <= set(before['features'][1])
+def assert_equal_features(alone, among):
+  """Of (pyramid, intermediates, logits, deltas)."""
   for name in ('context2', 'context3', 'context4', 'scores3'):
-    close(seen['features'][1][name][1:], before['features'][1][name])
-  for kind in (lambda seen: seen['features'][0], lambda seen: seen['rpn'][0], lambda seen: seen['rpn'][1]):
-    for value, target in zip(kind(seen), kind(before), strict=True):
-      close(value[1:, : target.shape[1], : target.shape[2]], target)
+    assert_close(among[1][name][1:], alone[1][name])
+  for part in (0, 2, 3):
+    for value, target in zip(among[part], alone[part], strict=True):
+      assert_close(value[1:, : target.shape[1], : target.shape[2]], target)
+
+
+def assert_close(value, target):
+  target = np.asarray(target)
+  np.testing.assert_allclose(value, target, rtol=0, atol=1e-5 * max(1.0, np.abs(target).max()))
+
+
+def test_a_larger_canvas_changes_nothing():
+  """Neither in Contextual ConvNeXt, whose first stage is plain, nor in what follows from it."""
+  (expected, before), (found, seen) = alone_and_among_others('ctx_convnext_mini', compiled)
+  assert_equal_features(*((*s['features'], *s['rpn']) for s in (before, seen)))
   for kind in ('proposals', 'box_head'):
-    jax.tree.map(lambda value, target: close(value[1:], target), seen[kind], before[kind])
+    jax.tree.map(lambda value, target: assert_close(value[1:], target), seen[kind], before[kind])
   assert np.sum(expected.valid) > 3
-  jax.tree.map(lambda value, target: close(value[1:], target), found, expected)
+  jax.tree.map(lambda value, target: assert_close(value[1:], target), found, expected)
   # The other image fills the canvas: it has an answer of its own.
-  assert np.sum(found.valid[0]) > 3 and np.any(found.boxes[0, :, 3] > h)
+  assert np.sum(found.valid[0]) > 3 and np.any(found.boxes[0, :, 3] > PADDED[0])
+
+
+def test_a_larger_canvas_changes_nothing_in_a_resnet():
+  """Whose stem pools, and whose convolutions have strides; those of 2 read nothing beyond an even size."""
+
+  def features(model, images, **sizes):
+    pyramid, out = model.features(images, **sizes)
+    return pyramid, out, *model.rpn(pyramid)
+
+  run = lambda model: jax.jit(nn.apply(features, model))
+  assert_equal_features(*alone_and_among_others('ctx_resnet_mini', run, contextual_every=1))

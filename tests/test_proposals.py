@@ -18,12 +18,6 @@ def run(logits, deltas, valid_hw, padded_hw=None, *, strides=STRIDES, **keywords
   return propose(logits, deltas, strides, valid_hw=valid_hw, padded_hw=padded_hw, **keywords)
 
 
-def rows(boxes, scores):
-  """Rows (score, box), equal scores in an order of their own: PyTorch's sort leaves it open."""
-  table = np.c_[scores, boxes].astype(np.float64)
-  return table[np.lexsort(np.round(table, 1).T[::-1])]
-
-
 def test_anchors_of_mmdetection(golden):
   arrays = golden('coco/anchors')
   for stride in STRIDES:
@@ -68,10 +62,11 @@ def test_anchors_by_hand():
 
 
 @pytest.mark.parametrize(
-  'case, pre_nms, limit', [('train', 2000, 1000), ('test', 1000, 1000), ('small', 200, 150)]
+  'case, pre_nms, limit',
+  [('train', 2000, 1000), ('small', 200, 150), pytest.param('test', 1000, 1000, marks=pytest.mark.slow)],
 )
 def test_proposals_of_mmdetection(golden, case, pre_nms, limit):
-  """It proposes in the whole canvas; sizes are those of the images."""
+  """It proposes in the whole canvas; sizes are those of the images. Equal scores have no order in PyTorch."""
   arrays = golden('coco/rpn')
   logits = [jnp.asarray(arrays[f'cls{i}'], jnp.float32) for i in range(5)]
   deltas = [jnp.asarray(arrays[f'reg{i}'], jnp.float32) for i in range(5)]
@@ -81,8 +76,10 @@ def test_proposals_of_mmdetection(golden, case, pre_nms, limit):
   for i in range(2):
     expected = arrays[f'proposals_{case}{i}']
     np.testing.assert_allclose(scores[i], expected[:, 4], rtol=0, atol=2e-7)
-    found, target = rows(boxes[i], scores[i]), rows(expected[:, :4], expected[:, 4])
-    np.testing.assert_allclose(found, target, rtol=0, atol=5e-4)
+    found = np.c_[boxes[i], scores[i]]
+    found, expected = (x[x[:, 4] > x[-1, 4] + 1e-6] for x in (found, expected))  # nor has the last one
+    distances = np.abs(found[:, None] - expected[None]).max(-1)
+    assert max(distances.min(0).max(), distances.min(1).max()) < 5e-4
 
 
 @pytest.mark.parametrize('kind, limit', [('mask', 100), ('cascade', 40)])
@@ -130,7 +127,7 @@ def reference(logits, valid_hw, padded_hw, pre_nms, limit, min_size=-1.0, thresh
   return kept[:limit]
 
 
-@pytest.mark.parametrize('min_size', [-1.0, 20.0])
+@pytest.mark.parametrize('min_size', [-1.0, 12.0])
 def test_proposals_by_hand(min_size):
   """Clipped to the image, none from beyond its padding, and zeros where there are fewer than asked for."""
   logits, deltas = case()

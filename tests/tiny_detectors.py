@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from initial_values import initial_values, moved
+from initial_values import drawn, moved
 
 from ctx_flax.layers.feature_pyramid import FeaturePyramid
 from ctx_flax.models import create_model
-from ctx_flax.models.weights import flatten, unflatten
+from ctx_flax.models.weights import expected_variables, flatten, unflatten
 from ctx_flax.torch_weights import load_torch_weights, names
 
 # Those of the golden values.
@@ -29,7 +29,7 @@ def tiny(name, **keywords):
 def random_variables(model):
   """Variables for a detector, none at an initial zero or one. Boxes are moved a little, as trained ones are,
   and no mask is so sharp that rounding errors show."""
-  variables = initial_values(model, model.example_shape())
+  variables = drawn(model, expected_variables(model))
   params = moved(variables['params'], 0.1)
   stages = range(model.stages)
   last = (

@@ -150,7 +150,8 @@ def _of_backbone(model: Detector, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown_in_backbone(shown: Callable[[str], str], name: str) -> str:
-  return shown(name.replace(BACKBONE, '', 1)) if _in_backbone(name) else name
+  alone = name.replace(BACKBONE, '', 1)
+  return shown(alone).replace(alone, name) if _in_backbone(name) else name
 
 
 def compile_patterns(given: str | Iterable[str], field: str) -> list[re.Pattern[str]]:

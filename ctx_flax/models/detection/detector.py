@@ -51,6 +51,7 @@ class Detector(RegionProposalNetwork):
   Attributes, beside those of RegionProposalNetwork:
     num_classes: n.
     hidden: size of the box heads' linear layers.
+    mask_convs: number of a mask head's 3x3 convolutions.
     score_threshold: detections have a higher score.
     nms_threshold: of the IoU in the NMS of each class.
     detections: q.
@@ -60,6 +61,7 @@ class Detector(RegionProposalNetwork):
 
   num_classes: int = 80
   hidden: int = 1024
+  mask_convs: int = 4
   score_threshold: float = 0.05
   nms_threshold: float = 0.5
   detections: int = 100
@@ -74,7 +76,7 @@ class Detector(RegionProposalNetwork):
   box_layers: ClassVar[tuple[int, int]]
   limits: ClassVar[Mapping[str, Limit]] = {
     **RegionProposalNetwork.limits,
-    **dict.fromkeys(('num_classes', 'hidden', 'detections', 'candidates'), at_least(1)),
+    **dict.fromkeys(('num_classes', 'hidden', 'mask_convs', 'detections', 'candidates'), at_least(1)),
     **dict.fromkeys(('score_threshold', 'nms_threshold'), FRACTION),
   }
   # A regex of the parameters that depend on the label set.
@@ -91,7 +93,8 @@ class Detector(RegionProposalNetwork):
     n, (convs, fcs), stages = self.num_classes, self.box_layers, range(self.stages)
     box_head = functools.partial(BoxHead, n, convs, fcs, self.channels, self.hidden, self.axis_name, **dtypes)
     self.box_heads = [box_head(name=f'box_head{i}') for i in stages]
-    self.mask_heads = [MaskHead(n, self.channels, **dtypes, name=f'mask_head{i}') for i in stages]
+    mask_head = functools.partial(MaskHead, n, self.channels, self.mask_convs, **dtypes)
+    self.mask_heads = [mask_head(name=f'mask_head{i}') for i in stages]
 
   def box_head(
     self,
@@ -222,9 +225,22 @@ class Detector(RegionProposalNetwork):
     self, pyramid: Sequence[jax.Array], rois: jax.Array, size: int, padded_hw: jax.Array | None
   ) -> jax.Array:
     """The features (b * p, size, size, channels) of regions (b, p, 4)."""
-    align = functools.partial(pyramid_roi_align, strides=self.backbone.strides, size=size)
-    maps, rois = list(pyramid[:-1]), jax.lax.stop_gradient(rois)
-    x = jax.vmap(
-      lambda maps, rois, hw: align(maps, rois, valid_hw=hw), (0, 0, None if padded_hw is None else 0)
-    )(maps, rois, padded_hw)
+    if (
+      self.is_initializing()
+    ):  # parameters depend on the shape alone, and to trace the operation takes seconds
+      (b, p, _), c = rois.shape, pyramid[0].shape[-1]
+      return jnp.zeros((b * p, size, size, c), pyramid[0].dtype)
+    x = _align(list(pyramid[:-1]), rois, padded_hw, self.backbone.strides, size)
     return x.reshape(-1, *x.shape[2:])
+
+
+@functools.partial(jax.jit, static_argnames=('strides', 'size'))  # traced once for all stages
+def _align(
+  maps: list[jax.Array], rois: jax.Array, padded_hw: jax.Array | None, strides: tuple[int, ...], size: int
+) -> jax.Array:
+  """RoIAlign of a batch: (b, p, size, size, channels)."""
+
+  def of_image(maps: list[jax.Array], rois: jax.Array, hw: Any) -> jax.Array:
+    return pyramid_roi_align(maps, rois, strides=strides, size=size, valid_hw=hw)
+
+  return jax.vmap(of_image, (0, 0, None if padded_hw is None else 0))(maps, rois, padded_hw)

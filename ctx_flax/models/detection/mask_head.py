@@ -15,15 +15,17 @@ from ctx_flax.layers.linear import he_fan_out
 
 
 class MaskHead(nn.Module):
-  """Four 3x3 convolutions, a transposed one that doubles the sides, each with ReLU, and a 1x1 convolution.
+  """3x3 convolutions, a transposed one that doubles the sides, each with ReLU, and a 1x1 convolution.
 
   Attributes:
     num_classes: n.
     features: channels of all but the last.
+    convs: number of 3x3 convolutions.
   """
 
   num_classes: int
   features: int = 256
+  convs: int = 4
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
@@ -31,7 +33,7 @@ class MaskHead(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """(r, h, w, c) -> logits (r, 2 * h, 2 * w, n) float32."""
     dtypes = {'dtype': self.dtype, 'param_dtype': self.param_dtype}
-    for i in range(4):
+    for i in range(self.convs):
       x = nn.relu(
         nn.Conv(self.features, (3, 3), padding=1, kernel_init=he_fan_out, **dtypes, name=f'conv{i}')(x)
       )

@@ -75,13 +75,9 @@ class RegionProposalNetwork(nn.Module):
 
   @property
   def fixed_parameters(self) -> tuple[str, ...]:
-    """Regexes of the parameters that training leaves as the classification network had them.
-
-    Of a contextual backbone what scores the classes: it only selects, and has no gradient in detection. The
-    class embeddings would have one through the contexts, but the scores refer to them.
-    """
+    """Regexes of the parameters that training leaves as the classification network had them."""
     patterns = [self.backbone.fixed_in_detectors] if self.backbone.fixed_in_detectors else []
-    if self.contextual:
+    if self.contextual:  # the scores only select: no gradient reaches the image heads, only decay would
       patterns.append(r'contextualizer/(class_embedding|logit_scale|head\d+/.*)')
     return tuple(f'backbone/({pattern})' for pattern in patterns)
 
