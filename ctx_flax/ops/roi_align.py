@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from ctx_flax.ops.boxes import checked_boxes
 from ctx_flax.ops.geometry import Pair, check_shape, is_integer, pair
-from ctx_flax.ops.roi_levels import WAYS, Options, Regions, align
+from ctx_flax.ops.roi_levels import WAYS, Options, Regions, align_once
 from ctx_flax.ops.roi_samples import samples_of
 
 
@@ -150,4 +150,4 @@ def _align(
   y = samples_of(boxes[:, 1], boxes[:, 3], scale, side[:, 0], s, ratio)
   x = samples_of(boxes[:, 0], boxes[:, 2], scale, side[:, 1], r, ratio)
   kinds = tuple((m.shape[0], m.shape[1], m.dtype.name) for m in maps)
-  return align(maps, Regions(y, x, level), Options(kinds, (s, r), ratio, path)).astype(maps[0].dtype)
+  return align_once(maps, Regions(y, x, level), Options(kinds, (s, r), ratio, path)).astype(maps[0].dtype)

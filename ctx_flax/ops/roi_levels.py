@@ -67,6 +67,8 @@ def _align_backward(options: Options, regions: Regions, dout: jax.Array) -> tupl
 
 
 align.defvjp(_align_forward, _align_backward)
+# Traced once for all boxes of one number.
+align_once = jax.jit(align, static_argnums=2)
 
 
 def _by_platform(function: Callable[..., Any], options: Options, arrays: Any, regions: Regions) -> Any:

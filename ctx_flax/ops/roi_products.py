@@ -9,7 +9,6 @@ Letters: n boxes, h w grid of a map, s r bins along y and x, t cells along a win
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 from ctx_flax.ops.roi_samples import Samples, weights_of
 
 Size = tuple[int, int]  # bins (rows, columns)
+Corner = tuple[jax.Array, jax.Array]
 WINDOW = 16  # cells along the side of a window
 # On GPUs float32 products are rounded to 10 bits otherwise, which costs 1e-3.
 PRECISION = jax.lax.Precision.HIGHEST
@@ -33,10 +33,7 @@ def whole_gradient(
 ) -> jax.Array:
   """Adds to the gradient of a map (h, w, c) what comes from that of its boxes, `dout` (n, s, r, c)."""
   rows, columns = _weights_of_map(y, x, total.shape, size, ratio, total.dtype)
-  h, w, c = total.shape
-  spread = _spread_columns(columns, dout)  # (n, s, w, c)
-  rows = rows.reshape(-1, h)
-  return total + jnp.matmul(rows.T, spread.reshape(-1, w * c), precision=PRECISION).reshape(h, w, c)
+  return total + _spread(rows, columns, dout)
 
 
 def _weights_of_map(
@@ -59,21 +56,22 @@ def _contract(rows: jax.Array, columns: jax.Array, image: jax.Array) -> jax.Arra
   return jnp.matmul(columns, bands.reshape(n, s, w, c), precision=PRECISION)
 
 
-def _spread_columns(columns: jax.Array, dout: jax.Array) -> jax.Array:
-  """columns (n, r, w), dout (n, s, r, c) -> (n, s, w, c)."""
-  (n, r, w), s = columns.shape, dout.shape[1]
+def _spread(rows: jax.Array, columns: jax.Array, dout: jax.Array) -> jax.Array:
+  """rows (n, s, h), columns (n, r, w), dout (n, s, r, c) -> (h, w, c): the transpose of `_contract`."""
+  (n, s, h), (_, r, w), c = rows.shape, columns.shape, dout.shape[-1]
   columns = jnp.broadcast_to(jnp.swapaxes(columns, 1, 2)[:, None], (n, s, w, r))
-  return jnp.matmul(columns, dout, precision=PRECISION)
+  bands = jnp.matmul(columns, dout, precision=PRECISION)
+  rows, bands = rows.reshape(n * s, h), bands.reshape(n * s, w * c)
+  return jnp.matmul(rows.T, bands, precision=PRECISION).reshape(h, w, c)
 
 
 def windows(total: jax.Array, image: jax.Array, y: Samples, x: Samples, size: Size, ratio: int) -> jax.Array:
   """As `whole`, of one box: total (1, s, r, c)."""
-  c = image.shape[-1]
 
-  def add(total: jax.Array, window: _Window) -> jax.Array:
-    t, u = window.rows.shape[-1], window.columns.shape[-1]
-    cells = jax.lax.dynamic_slice(image, (*window.corner, 0), (t, u, c))
-    return total + _contract(window.rows, window.columns, cells.astype(total.dtype))
+  def add(total: jax.Array, corner: Corner, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    shape = rows.shape[-1], columns.shape[-1], image.shape[-1]
+    cells = jax.lax.dynamic_slice(image, (*corner, 0), shape)
+    return total + _contract(rows, columns, cells.astype(total.dtype))
 
   return _over_windows(add, total, image.shape, y, x, size, ratio)
 
@@ -82,29 +80,17 @@ def windows_gradient(
   total: jax.Array, dout: jax.Array, y: Samples, x: Samples, size: Size, ratio: int
 ) -> jax.Array:
   """As `whole_gradient`, of one box: dout (1, s, r, c)."""
-  c = total.shape[-1]
 
-  def add(total: jax.Array, window: _Window) -> jax.Array:
-    t, u = window.rows.shape[-1], window.columns.shape[-1]
-    spread = _spread_columns(window.columns, dout)[0]  # (s, u, c)
-    cells = jnp.matmul(window.rows[0].T, spread.reshape(-1, u * c), precision=PRECISION).reshape(t, u, c)
-    corner = *window.corner, 0
-    cells += jax.lax.dynamic_slice(total, corner, cells.shape)
-    return jax.lax.dynamic_update_slice(total, cells, corner)
+  def add(total: jax.Array, corner: Corner, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    cells = _spread(rows, columns, dout)
+    cells += jax.lax.dynamic_slice(total, (*corner, 0), cells.shape)
+    return jax.lax.dynamic_update_slice(total, cells, (*corner, 0))
 
   return _over_windows(add, total, total.shape, y, x, size, ratio)
 
 
-class _Window(NamedTuple):
-  """Weights of the rows (1, s, t) and columns (1, r, u) of a part of a map that begins at `corner`."""
-
-  corner: tuple[jax.Array, jax.Array]
-  rows: jax.Array
-  columns: jax.Array
-
-
 def _over_windows(
-  add: Callable[[jax.Array, _Window], jax.Array],
+  add: Callable[[jax.Array, Corner, jax.Array, jax.Array], jax.Array],
   total: jax.Array,
   shape: tuple[int, ...],
   y: Samples,
@@ -112,37 +98,35 @@ def _over_windows(
   size: Size,
   ratio: int,
 ) -> jax.Array:
-  """Adds window after window until what the box touches is covered, row by row."""
-  low_y, number_y = _cover(y, size[0])
-  low_x, number_x = _cover(x, size[1])
+  """Adds window after window until all that the box touches is covered, row by row.
+
+  `add` gets the total, where a window begins, and the weights of its rows (1, s, t) and columns (1, r, t).
+  """
+  # Both axes at once, as if they were two boxes: half as much to compile.
+  axes = Samples(*(jnp.concatenate(both) for both in zip(y, x, strict=True)))
+  sides = tuple(min(WINDOW, cells) for cells in shape[:2])
+  last = jnp.array([cells - side for cells, side in zip(shape, sides, strict=False)])
+  begin, number = _cover(axes, jnp.array(size))
 
   def step(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     i, total = state
-    top, rows = _weights_of_window(y, low_y + i // number_x * WINDOW, shape[0], size[0], ratio)
-    left, columns = _weights_of_window(x, low_x + i % number_x * WINDOW, shape[1], size[1], ratio)
-    window = _Window((top, left), rows.astype(total.dtype), columns.astype(total.dtype))
-    return i + 1, add(total, window)
+    first = begin + WINDOW * jnp.stack([i // number[1], i % number[1]])
+    corner = jnp.minimum(first, last)  # a window that would reach beyond the map begins earlier
+    cells = corner[:, None] + jnp.arange(max(sides))[None]
+    weights = weights_of(axes, cells, max(size), ratio).astype(total.dtype)
+    weights = jnp.where((cells >= first[:, None])[:, None], weights, 0)
+    rows, columns = weights[:1, : size[0], : sides[0]], weights[1:, : size[1], : sides[1]]
+    return i + 1, add(total, (corner[0], corner[1]), rows, columns)
 
-  number = number_y * number_x
-  return jax.lax.while_loop(lambda state: state[0] < number, step, (jnp.zeros_like(number), total))[1]
+  end = number[0] * number[1]
+  return jax.lax.while_loop(lambda state: state[0] < end, step, (jnp.zeros_like(end), total))[1]
 
 
-def _cover(samples: Samples, bins: int) -> tuple[jax.Array, jax.Array]:
-  """The first cell that a box touches along an axis, and how many windows reach from there to the last."""
-  start, length, samples_in_bin, side = (array[0] for array in samples)
-  ends = start, start + bins * length
+def _cover(samples: Samples, bins: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The first cell that each box (n,) touches, and how many windows reach from there to the last one."""
+  ends = samples.start, samples.start + bins * samples.length
   low, high = jnp.minimum(*ends), jnp.maximum(*ends)
-  first, last = jnp.clip(jnp.floor(low), 0, side - 1), jnp.clip(jnp.floor(high) + 1, 0, side - 1)
-  number = jnp.where((samples_in_bin > 0) & (high >= -1) & (low <= side), (last - first) // WINDOW + 1, 0)
+  first, last = (jnp.clip(jnp.floor(end), 0, samples.side - 1) for end in (low, high + 1))
+  touches = (samples.number > 0) & (high >= -1) & (low <= samples.side)
+  number = jnp.where(touches, (last - first) // WINDOW + 1, 0)
   return first.astype(jnp.int32), number.astype(jnp.int32)
-
-
-def _weights_of_window(
-  samples: Samples, begin: jax.Array, side: int, bins: int, ratio: int
-) -> tuple[jax.Array, jax.Array]:
-  """Where a window begins that holds the cells from `begin` on, and its weights (1, s, t)."""
-  t = min(WINDOW, side)
-  first = jnp.minimum(begin, side - t)  # a window that would reach beyond the map begins earlier
-  cells = first + jnp.arange(t)
-  weights = weights_of(samples, cells[None], bins, ratio)
-  return first, jnp.where((cells >= begin)[None, None], weights, 0)

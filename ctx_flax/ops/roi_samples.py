@@ -43,10 +43,11 @@ def weights_of(samples: Samples, cells: jax.Array, bins: int, sampling_ratio: in
   A sample at y counts if -1 <= y <= side. It moves to the nearest place within [0, side - 1], and takes
   1 - |y - cell| of the cells on both sides. A bin is the mean of its samples.
   """
-  start, length, number, side = (array[:, None, None] for array in samples)
-  cell = cells[:, None, :].astype(start.dtype)
+  # A fourth axis, the first, for the samples that may touch a cell.
+  start, length, number, side = (array[None, :, None, None] for array in samples)
+  cell = cells[None, :, None, :].astype(start.dtype)
   divisor = jnp.maximum(number, 1)
-  low = start + jnp.arange(bins, dtype=start.dtype)[None, :, None] * length
+  low = start + jnp.arange(bins, dtype=start.dtype)[None, None, :, None] * length
   if sampling_ratio:
     first, terms = jnp.zeros_like(cell), sampling_ratio
   else:
@@ -54,10 +55,8 @@ def weights_of(samples: Samples, cells: jax.Array, bins: int, sampling_ratio: in
     # a cell apart, these are at most four. Two more for rounding.
     apart = jnp.where(length > 0, length / divisor, 1)
     first, terms = jnp.clip(jnp.floor((cell - 1 - low) / apart - 0.5), 0, divisor - 1), 6
-  total = jnp.zeros_like(low + cell)
-  for i in range(terms):
-    sample = first + i
-    y = low + (sample + 0.5) * length / divisor
-    counts = (sample < number) & (y >= -1) & (y <= side)
-    total += jnp.where(counts, jnp.maximum(1 - jnp.abs(jnp.clip(y, 0, side - 1) - cell), 0), 0)
-  return total / divisor
+  sample = first + jnp.arange(terms, dtype=start.dtype)[:, None, None, None]
+  y = low + (sample + 0.5) * length / divisor
+  counts = (sample < number) & (y >= -1) & (y <= side)
+  shares = jnp.maximum(1 - jnp.abs(jnp.clip(y, 0, side - 1) - cell), 0)
+  return jnp.sum(jnp.where(counts, shares, 0) / divisor, 0)
