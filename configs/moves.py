@@ -41,17 +41,18 @@ def get_config(argument=''):
 
   config.optimizer.learning_rate = 3e-3
   # Branches that begin at nothing and change fast are noise to what they adapt, until it is worth adapting.
-  config.optimizer.groups = ((BRANCHES, 0.1, 1.0), (f'(?!{BRANCHES}).*', 1.0, 1.0))
+  config.optimizer.groups = ((BRANCHES, 0.03, 1.0), (f'(?!{BRANCHES}).*', 1.0, 1.0))
   config.optimizer.weight_decay = 0.02
   config.optimizer.warmup_epochs = 0.5
   # Motion is learned late, after a plateau: at the full rate, then an epoch at a tenth.
   config.optimizer.schedule = 'steps'
-  config.optimizer.drops = (5.0,)
+  config.optimizer.drops = (7.0,)
 
   config.train.batch_size = 16
-  config.train.epochs = 6.0
-  config.train.ema_decay = 0.98  # a memory of 50 steps: this run has 480
-  config.train.class_counts_warmup = 0.5
+  config.train.epochs = 8.0
+  config.train.ema_decay = 0.98  # a memory of 50 steps: this run has 640
+  # Late enough for seeds with a long plateau: what is dropped before it ends is dropped by chance.
+  config.train.class_counts_warmup = 0.8
   config.train.log_every = 20
   config.train.eval_every = 160
   config.train.checkpoint_every = 160

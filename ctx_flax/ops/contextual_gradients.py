@@ -115,7 +115,12 @@ def _choose(
   on_gpu = on_gpu or together
   on_cpu = functools.partial(_in_turn, gradients, axes)
   if path:
-    found = {'one_step': together, 'one_step_cpu': on_cpu, 'one_step_gpu': on_gpu}[path](*arrays)
+    ways: dict[str, Callable[..., Any]] = {
+      'one_step': together,
+      'one_step_cpu': on_cpu,
+      'one_step_gpu': on_gpu,
+    }
+    found = ways[path](*arrays)
   else:
     found = jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=on_gpu)
   dx, dkernel, dpoints, dmask = found
