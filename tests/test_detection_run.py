@@ -5,8 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from coco_files import write_many
-from detection_runs import STEPS, detection_run_config
+from detection_runs import STEPS, detection_run_config, make_detection_run, write_images
 from run_files import arrays, half, make_run, metric_lines, on_batch
 from tiny import tiny_config
 
@@ -28,7 +27,13 @@ METRICS = {
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-  return write_many(tmp_path_factory.mktemp('coco'))
+  return write_images(tmp_path_factory.mktemp('coco'))
+
+
+@pytest.fixture(scope='module')
+def random(root, tmp_path_factory):
+  """The folder of a run whose weights are random."""
+  return make_detection_run(detection_run_config(root), tmp_path_factory.mktemp('random') / 'run')
 
 
 @pytest.fixture(scope='module')
@@ -38,6 +43,7 @@ def whole(root, tmp_path_factory):
   return workdir, run.train(detection_run_config(root), workdir)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_detector(whole):
   workdir, results = whole
   assert results.keys() == {'raw'} and results['raw'].keys() >= METRICS | {'detections', 'overflow'}
@@ -54,6 +60,7 @@ def test_a_run_of_a_detector(whole):
   assert (workdir / 'augmented.png').stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_best_by_the_precision_of_masks_is_kept(whole):
   workdir, _ = whole
   tested = {
@@ -64,6 +71,7 @@ def test_the_best_by_the_precision_of_masks_is_kept(whole):
   assert value == tested[step] == max(tested.values())
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_is_uninterrupted(whole, root, tmp_path, monkeypatch):
   workdir, results = whole
   with monkeypatch.context() as patch:
@@ -77,15 +85,15 @@ def test_stopped_and_resumed_it_is_uninterrupted(whole, root, tmp_path, monkeypa
   assert metric_lines(tmp_path / 'run') == metric_lines(workdir)
 
 
-def test_an_image_that_cannot_be_read_has_no_detections(whole, tmp_path, capsys):
+def test_an_image_that_cannot_be_read_has_no_detections(random, tmp_path, capsys):
   """What is annotated in it is missed; and detections are written where they are asked for."""
-  workdir, _ = whole
-  root = write_many(tmp_path / 'coco')
+  root = write_images(tmp_path / 'coco')
   damaged = root / 'val2017' / '004.png'
   damaged.write_bytes(half(damaged.read_bytes()))
-  config = saved.get_config(str(workdir))
+  config = saved.get_config(str(random))
   config.data.path, config.eval.results = str(root), str(tmp_path / 'results')
-  found = run.evaluate(config, workdir)['raw']
+  found = run.evaluate(config, random)['raw']
+  assert found.keys() >= METRICS | {'detections', 'overflow'}
   written = ' '.join(capsys.readouterr().out.split())
   assert 'unreadable image counts in the test as one without detections: 004.png: ' in written
   assert '1 of 10 images could not be read and count as images without detections' in written
@@ -106,9 +114,8 @@ def test_an_image_that_cannot_be_read_has_no_detections(whole, tmp_path, capsys)
   assert of_all['mask_ar100'] < of_the_rest['mask_ar100']
 
 
-def test_images_without_public_objects(whole, root, tmp_path, capsys):
+def test_images_without_public_objects(random, root, tmp_path, capsys):
   """As COCO's test-dev2017: results are written, and there is no precision."""
-  workdir, _ = whole
   for path in root.glob('train2017/*.png'):  # training images are not read
     (tmp_path / 'test2017').mkdir(exist_ok=True)
     (tmp_path / 'test2017' / path.name).write_bytes(path.read_bytes())
@@ -116,20 +123,20 @@ def test_images_without_public_objects(whole, root, tmp_path, capsys):
   del listed['annotations']
   (tmp_path / 'annotations').mkdir()
   (tmp_path / 'annotations' / 'image_info_test-dev2017.json').write_text(json.dumps(listed))
-  config = saved.get_config(str(workdir))
+  config = saved.get_config(str(random))
   config.data.update(path=str(tmp_path), test_split='test-dev2017')
   with pytest.raises(
     Halt, match=r'image_info_test-dev2017\.json lists no objects.*--config\.eval\.results=DIR'
   ):
-    run.evaluate(config, workdir)
+    run.evaluate(config, random)
   config.eval.results = str(tmp_path / 'results')
-  found = run.evaluate(config, workdir)['raw']
+  found = run.evaluate(config, random)['raw']
   assert found.keys() == {'detections', 'overflow'}
   assert len(json.loads((tmp_path / 'results' / 'raw_masks.json').read_text())) == round(
     10 * found['detections']
   )
   assert 'detections an image and nothing to compare them with' in ' '.join(capsys.readouterr().out.split())
-  config.data.path = str(write_many(tmp_path))
+  config.data.path = str(write_images(tmp_path))
   with pytest.raises(Halt, match=r'lists no objects, so that training could not be tested'):
     run.train(config, tmp_path / 'new')
 
