@@ -26,6 +26,7 @@ def _add_model(model):
   model.context_classes = 0
   model.channels = 256  # of the feature pyramid and of the convolutions of all heads
   model.hidden = 1024  # of the linear layers of the box heads
+  model.mask_convs = 4  # convolutions of a mask head
 
 
 def _add_proposals(model):
@@ -55,6 +56,7 @@ RULES: dict[str, Rule] = {
   'model.context_classes': Whole(0, 1_000_000),
   'model.channels': Whole(1, 65_536),
   'model.hidden': Whole(1, 65_536),
+  'model.mask_convs': Whole(0, 1000),
   'model.train_pre_nms': COUNT,
   'model.train_proposals': COUNT,
   'model.test_pre_nms': COUNT,
