@@ -75,10 +75,14 @@ class RegionProposalNetwork(nn.Module):
 
   @property
   def fixed_parameters(self) -> tuple[str, ...]:
-    """Regexes of the parameters that training leaves as the classification network had them."""
+    """Regexes of the parameters that training leaves as the classification network had them.
+
+    Of a contextual backbone what scores the classes: it only selects, and has no gradient in detection. The
+    class embeddings would have one through the contexts, but the scores refer to them.
+    """
     patterns = [self.backbone.fixed_in_detectors] if self.backbone.fixed_in_detectors else []
     if self.contextual:
-      patterns.append('contextualizer/(class_embedding|logit_scale)')
+      patterns.append(r'contextualizer/(class_embedding|logit_scale|head\d+/.*)')
     return tuple(f'backbone/({pattern})' for pattern in patterns)
 
   @property

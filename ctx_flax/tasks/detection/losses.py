@@ -1,6 +1,6 @@
 """The losses of detectors as sums and counts: a loss is sum / max(count, 1), over all devices.
 
-Axes: b images, s sampled boxes, n classes, h w pixels of a mask. In float32 whatever the dtype of the outputs.
+Axes: b images, s sampled boxes, n classes, h w pixels of a mask. Float32 whatever the dtype of the outputs.
 Boxes that do not count must be finite; what they add is 0.
 
 Source: MMDetection 2.11. Its counts are those of one GPU, and GPUs are averaged afterwards; here they are

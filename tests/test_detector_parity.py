@@ -1,0 +1,120 @@
+"""A training step of MMDetection's Mask R-CNN and Cascade Mask R-CNN: all losses, gradients and statistics."""
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+from tiny_detectors import golden_detector
+
+from ctx_flax.configs.fields import detector_training
+from ctx_flax.tasks.detection.objective import objective
+from ctx_flax.torch_weights import to_torch
+from ctx_flax.training.parallel import AXIS
+from ctx_flax.training.terms import weighted_loss
+
+# What float32 leaves of the reference's own gradients in float64: of each parameter's largest entry.
+TOLERANCE = {'mask_rcnn': 1e-4, 'cascade_mask_rcnn': 2e-3}
+
+
+def settings(name):
+  """As ConvNeXt's configurations have them, with samplers that take all."""
+  config = ml_collections.ConfigDict()
+  detector_training.add_fields(config)
+  config.sampling.update(dict.fromkeys(config.sampling, 1_000_000))
+  if name == 'cascade_mask_rcnn':
+    config.assignment.update(region_iou=(0.5, 0.6, 0.7), region_best=False)
+    config.loss.update(anchor_beta=1 / 9, box='giou', box_weight=10.0, stage_weights=(1.0, 0.5, 0.25))
+  config.model = {'name': name}
+  config.data = {'mean': (0.0,), 'std': (1.0,)}
+  config.seed = 0
+  return config
+
+
+def batch_of(arrays, places=8):
+  """The two images of a file, normalised already, with places for more objects than they have."""
+  boxes, labels = np.zeros((2, places, 4), np.float32), np.full((2, places), -1, np.int32)
+  masks = np.zeros((2, places, 96, 16), np.uint8)
+  for image in range(2):
+    count = len(arrays[f'gt_labels{image}'])
+    for array, name in ((boxes, 'boxes'), (labels, 'labels'), (masks, 'masks')):
+      array[image, :count] = arrays[f'gt_{name}{image}']
+  return {
+    'image': arrays['image'].astype(np.float32),
+    'image_hw': arrays['img_hw'],
+    'index': np.arange(2, dtype=np.int32),
+    'boxes': boxes,
+    'labels': labels,
+    'masks': masks,
+    'weight': np.ones(2, np.float32),
+  }
+
+
+def of_prefix(arrays, prefix):
+  return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+class Step:
+  """A step of MMDetection's tiny detector, and what it says of it."""
+
+  def __init__(self, name, golden):
+    self.name = name
+    self.model, variables, self.arrays = golden_detector(golden, name)
+    model, arrays = self.model, self.arrays
+    aim = objective(settings(name), model)
+
+    def loss(params, batch_stats, batch):
+      outputs = aim.terms(params, batch_stats, batch, jax.random.key(0), 0)
+      sums, counts = (
+        dict(zip(outputs.losses, of, strict=True)) for of in zip(*outputs.losses.values(), strict=True)
+      )
+      total = weighted_loss(sums, counts, aim.weights)
+      means = {key: aim.weights[key] * sums[key] / counts[key] for key in sums}
+      return total, (means, outputs.batch_stats)
+
+    run = jax.value_and_grad(loss, has_aux=True)
+    run = jax.pmap(run, AXIS, in_axes=(None, None, 0), out_axes=None, devices=jax.devices()[:1])
+    batch = {key: value[None] for key, value in batch_of(arrays).items()}
+    answer = run(variables['params'], variables.get('batch_stats', {}), batch)
+    (self.total, (self.means, self.statistics)), self.gradients = jax.tree.map(np.asarray, answer)
+
+
+@pytest.fixture(scope='module', params=TOLERANCE)
+def step(request, golden):
+  return Step(request.param, golden)
+
+
+def test_losses(step):
+  arrays = step.arrays
+  prefix = 'train.s{}.' if step.name == 'cascade_mask_rcnn' else 'train.'
+  names = {'rpn_class': 'train.loss_rpn_cls', 'rpn_box': 'train.loss_rpn_bbox'}
+  for stage in range(step.model.stages):
+    theirs = {'class': 'loss_cls', 'box': 'loss_bbox', 'mask': 'loss_mask'}
+    names |= {f'{ours}{stage}': prefix.format(stage) + name for ours, name in theirs.items()}
+  assert names.keys() == step.means.keys()
+  for ours, name in names.items():
+    np.testing.assert_allclose(step.means[ours], arrays[name].sum(), rtol=1e-5, err_msg=ours)
+  np.testing.assert_allclose(step.total, arrays['train.total'], rtol=1e-5)
+
+
+def test_gradients(step):
+  arrays = step.arrays
+  variables = {'params': step.gradients} | ({'batch_stats': step.statistics} if step.statistics else {})
+  actual, expected = to_torch(variables, step.model, 'mmdet'), of_prefix(arrays, 'grad.')
+  assert expected.keys() <= actual.keys()
+  for name, gradient in expected.items():
+    scale = np.abs(gradient).max()
+    np.testing.assert_allclose(
+      actual[name], gradient, atol=TOLERANCE[step.name] * scale, rtol=0, err_msg=name
+    )
+
+
+def test_statistics(step):
+  """Those of the cascade's heads, over the regions that were drawn."""
+  arrays = step.arrays
+  after = of_prefix(arrays, 'after.')
+  actual = (
+    to_torch({'params': step.gradients, 'batch_stats': step.statistics}, step.model, 'mmdet') if after else {}
+  )
+  assert bool(after) == (step.name == 'cascade_mask_rcnn')
+  for name, value in after.items():
+    np.testing.assert_allclose(actual[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
