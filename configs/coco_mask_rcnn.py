@@ -21,8 +21,9 @@ from ctx_flax.configs import default
 
 # Stochastic depth as ConvNeXt has it in Cascade R-CNN; with layer_decay=0.95 as for T, it is ours.
 SMALL, BASE = {'model.drop_path_rate': 0.6}, {'model.drop_path_rate': 0.7}
-# A ResNet has neither stochastic depth nor ids of layers; stem and first stage stay as they are. Ours.
-RESNET = {'model.drop_path_rate': 0.0, 'optimizer.layer_decay': 1.0}
+# A ResNet has neither stochastic depth, layer scale nor ids of layers; stem and first stage stay as they are.
+# The rate is that of ConvNeXt: ours.
+RESNET = {'model.drop_path_rate': 0.0, 'model.layer_scale_init': 1e-6, 'optimizer.layer_decay': 1.0}
 VARIANTS: dict[str, Any] = {
   'plain': {'model.backbone': 'convnext_t'},
   's': {'model.backbone': 'ctx_convnext_s'} | SMALL,

@@ -34,6 +34,7 @@ def get_config(argument=''):
   config.model.mask_gain = 2.0  # contextual convolutions begin as plain ones
   config.model.channels = 32
   config.model.hidden = 128
+  config.model.mask_convs = 2
   config.model.train_pre_nms = config.model.test_pre_nms = 200
   config.model.train_proposals = config.model.test_proposals = 80
   # Class embeddings are trained here, as there are no weights to keep; the image heads, which have no

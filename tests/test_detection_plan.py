@@ -23,8 +23,8 @@ def steps(plan, first, last):
   return [plan.batch(step) for step in range(first, last)]
 
 
-def same(found, expected):
-  for (a, canvas), (b, other) in zip(found, expected, strict=True):
+def same(result, expected):
+  for (a, canvas), (b, other) in zip(result, expected, strict=True):
     assert a.tobytes() == b.tobytes() and canvas.tolist() == other.tolist()
 
 
@@ -93,16 +93,16 @@ def test_a_plan_is_the_same_from_any_step_on(start):
 def test_a_plan_pickles_and_serves_threads():
   whole = steps(make(), 0, 60)
   plan = pickle.loads(pickle.dumps(make()))
-  found = {}
+  result = {}
   threads = [
-    threading.Thread(target=lambda part=part: found.update({s: plan.batch(s) for s in range(part, 60, 4)}))
+    threading.Thread(target=lambda part=part: result.update({s: plan.batch(s) for s in range(part, 60, 4)}))
     for part in range(4)
   ]
   for thread in threads:
     thread.start()
   for thread in threads:
     thread.join()
-  same([found[step] for step in range(60)], whole)
+  same([result[step] for step in range(60)], whole)
 
 
 def test_what_replaces_an_image_fits_and_is_the_next():

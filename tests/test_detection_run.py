@@ -5,8 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from coco_files import write_many
-from detection_runs import STEPS, detection_run_config
+from detection_runs import STEPS, detection_run_config, make_detection_run, write_images
 from run_files import arrays, half, make_run, metric_lines, on_batch
 from tiny import tiny_config
 
@@ -16,6 +15,8 @@ from ctx_flax.configs import saved
 from ctx_flax.data import detection_pipeline
 from ctx_flax.tasks import run
 from ctx_flax.tasks.detection import networks
+from ctx_flax.tasks.detection.average_precision import coco_metrics
+from ctx_flax.tasks.detection.ground_truth import read_ground_truth
 from ctx_flax.training.checkpoints import Checkpoints
 from ctx_flax.training.halt import Halt
 
@@ -26,7 +27,13 @@ METRICS = {
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-  return write_many(tmp_path_factory.mktemp('coco'))
+  return write_images(tmp_path_factory.mktemp('coco'))
+
+
+@pytest.fixture(scope='module')
+def random(root, tmp_path_factory):
+  """The folder of a run whose weights are random."""
+  return make_detection_run(detection_run_config(root), tmp_path_factory.mktemp('random') / 'run')
 
 
 @pytest.fixture(scope='module')
@@ -36,6 +43,7 @@ def whole(root, tmp_path_factory):
   return workdir, run.train(detection_run_config(root), workdir)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_detector(whole):
   workdir, results = whole
   assert results.keys() == {'raw'} and results['raw'].keys() >= METRICS | {'detections', 'overflow'}
@@ -52,6 +60,7 @@ def test_a_run_of_a_detector(whole):
   assert (workdir / 'augmented.png').stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_best_by_the_precision_of_masks_is_kept(whole):
   workdir, _ = whole
   tested = {
@@ -62,6 +71,7 @@ def test_the_best_by_the_precision_of_masks_is_kept(whole):
   assert value == tested[step] == max(tested.values())
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_is_uninterrupted(whole, root, tmp_path, monkeypatch):
   workdir, results = whole
   with monkeypatch.context() as patch:
@@ -75,20 +85,19 @@ def test_stopped_and_resumed_it_is_uninterrupted(whole, root, tmp_path, monkeypa
   assert metric_lines(tmp_path / 'run') == metric_lines(workdir)
 
 
-def test_an_image_that_cannot_be_read_has_no_detections(whole, tmp_path, capsys):
+def test_an_image_that_cannot_be_read_has_no_detections(random, tmp_path, capsys):
   """What is annotated in it is missed; and detections are written where they are asked for."""
-  workdir, results = whole
-  root = write_many(tmp_path / 'coco')
+  root = write_images(tmp_path / 'coco')
   damaged = root / 'val2017' / '004.png'
   damaged.write_bytes(half(damaged.read_bytes()))
-  config = saved.get_config(str(workdir))
+  config = saved.get_config(str(random))
   config.data.path, config.eval.results = str(root), str(tmp_path / 'results')
-  found = run.evaluate(config, workdir)['raw']
+  found = run.evaluate(config, random)['raw']
+  assert found.keys() >= METRICS | {'detections', 'overflow'}
   written = ' '.join(capsys.readouterr().out.split())
   assert 'unreadable image counts in the test as one without detections: 004.png: ' in written
   assert '1 of 10 images could not be read and count as images without detections' in written
   assert f'test AP raw: {100 * found["mask_ap"]:.1f} % of masks' in written and 'AP75' in written
-  assert found['mask_ar100'] < results['raw']['mask_ar100']
   boxes, masks = (
     json.loads((tmp_path / 'results' / f'raw_{kind}.json').read_text()) for kind in ('boxes', 'masks')
   )
@@ -96,11 +105,17 @@ def test_an_image_that_cannot_be_read_has_no_detections(whole, tmp_path, capsys)
   assert {detection['image_id'] for detection in boxes} == {*range(1, 11)} - {4}
   assert boxes[0].keys() == {'image_id', 'category_id', 'score', 'bbox'}
   assert masks[0].keys() == {'image_id', 'category_id', 'score', 'segmentation'}
+  truth = root / 'annotations' / 'instances_val2017.json'
+  of_all, of_the_rest = (
+    coco_metrics(read_ground_truth(truth, images), masks, ('mask',))
+    for images in (range(1, 11), sorted({*range(1, 11)} - {4}))
+  )
+  np.testing.assert_equal({name: found[name] for name in of_all}, of_all)
+  assert of_all['mask_ar100'] < of_the_rest['mask_ar100']
 
 
-def test_images_without_public_objects(whole, root, tmp_path, capsys):
+def test_images_without_public_objects(random, root, tmp_path, capsys):
   """As COCO's test-dev2017: results are written, and there is no precision."""
-  workdir, _ = whole
   for path in root.glob('train2017/*.png'):  # training images are not read
     (tmp_path / 'test2017').mkdir(exist_ok=True)
     (tmp_path / 'test2017' / path.name).write_bytes(path.read_bytes())
@@ -108,22 +123,22 @@ def test_images_without_public_objects(whole, root, tmp_path, capsys):
   del listed['annotations']
   (tmp_path / 'annotations').mkdir()
   (tmp_path / 'annotations' / 'image_info_test-dev2017.json').write_text(json.dumps(listed))
-  config = saved.get_config(str(workdir))
+  config = saved.get_config(str(random))
   config.data.update(path=str(tmp_path), test_split='test-dev2017')
   with pytest.raises(
     Halt, match=r'image_info_test-dev2017\.json lists no objects.*--config\.eval\.results=DIR'
   ):
-    run.evaluate(config, workdir)
+    run.evaluate(config, random)
   config.eval.results = str(tmp_path / 'results')
-  found = run.evaluate(config, workdir)['raw']
+  found = run.evaluate(config, random)['raw']
   assert found.keys() == {'detections', 'overflow'}
   assert len(json.loads((tmp_path / 'results' / 'raw_masks.json').read_text())) == round(
     10 * found['detections']
   )
   assert 'detections an image and nothing to compare them with' in ' '.join(capsys.readouterr().out.split())
-  config.data.path = str(write_many(tmp_path))
+  config.data.path = str(write_images(tmp_path))
   with pytest.raises(Halt, match=r'lists no objects, so that training could not be tested'):
-    run.train(config, workdir)
+    run.train(config, tmp_path / 'new')
 
 
 def test_what_does_not_go_together_is_refused(root, tmp_path):
@@ -157,7 +172,7 @@ def test_what_does_not_go_together_is_refused(root, tmp_path):
   refused(run.train, r'has 3 stages, but loss\.stage_weights', changed(model_name='cascade_mask_rcnn'))
   refused(run.train, r'init\.freeze_norm is True', changed(init_freeze_norm=True))
   refused(run.train, r"mask_rcnn takes no 'segments'", changed(model_segments=8))
-  refused(run.train, r'may get 64 x 64 pixels', changed(data_canvases=((32, 64),)))
+  refused(run.train, r'may get 48 x 64 pixels', changed(data_canvases=((32, 64),)))
   config = digits.get_config()
   config.model.name = 'mask_rcnn'
   refused(run.train, r'model\.name is mask_rcnn, a detector, but the task is classification', config)

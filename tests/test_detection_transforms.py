@@ -57,8 +57,8 @@ def test_pixels_and_masks_are_those_of_the_reference(golden, name):
   hw = detection_draws.resized_hw(np.array(values['mask'].shape), short, long)
   drawn = draw_of(first_hw=values['mask'].shape, hw=hw)
   for kind, interpolation in (('image', 'bilinear'), ('mask', 'nearest')):
-    found = detection_transforms.transform_pixels(values[kind], drawn, interpolation)
-    np.testing.assert_array_equal(found, values[f'{kind}_{name}'])
+    result = detection_transforms.transform_pixels(values[kind], drawn, interpolation)
+    np.testing.assert_array_equal(result, values[f'{kind}_{name}'])
 
 
 def test_nearest_by_hand():
@@ -78,7 +78,7 @@ def test_pixels_are_flipped_resized_cropped_and_resized():
 def reference_boxes(boxes, hw, drawn):
   """One box after the other, in the words of the reference."""
   h, w = hw
-  found, kept = [], []
+  result, kept = [], []
   for number, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
     if drawn['flip']:
       x1, x2 = w - x2, w - x1
@@ -97,9 +97,9 @@ def reference_boxes(boxes, hw, drawn):
     new_h, new_w = drawn['hw'].tolist()
     x1, x2 = (min(max(x * (new_w / now_w), 0), new_w) for x in (x1, x2))
     y1, y2 = (min(max(y * (new_h / now_h), 0), new_h) for y in (y1, y2))
-    found.append((x1, y1, x2, y2))
+    result.append((x1, y1, x2, y2))
     kept.append(number)
-  return np.array(found).reshape(-1, 4), kept
+  return np.array(result).reshape(-1, 4), kept
 
 
 def test_boxes_are_those_of_the_reference():
@@ -109,13 +109,13 @@ def test_boxes_are_those_of_the_reference():
   for drawn in augmentation.draw(rng, np.tile(HW, (60, 1))):
     corners = rng.uniform(-10, 70, (9, 2, 2)).astype(np.float32)
     boxes = np.concatenate([corners.min(1), corners.max(1)], axis=-1)
-    found, kept = detection_transforms.transform_boxes(boxes, HW, drawn)
+    result, kept = detection_transforms.transform_boxes(boxes, HW, drawn)
     expected, expected_kept = reference_boxes(boxes, HW, drawn)
-    assert kept.tolist() == expected_kept and found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert kept.tolist() == expected_kept and result.dtype == np.float32
+    np.testing.assert_allclose(result, expected, atol=1e-4)
     dropped += 9 - len(kept)
     h, w = drawn['hw']
-    assert (found >= 0).all() and (found <= (w, h, w, h)).all()
+    assert (result >= 0).all() and (result <= (w, h, w, h)).all()
   assert dropped > 20
 
 

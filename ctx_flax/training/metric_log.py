@@ -50,7 +50,8 @@ class MetricLog:
     finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
     print(json.dumps({'step': step} | finite, allow_nan=False), file=self._lines, flush=True)
     for name, value in values.items():
-      self._event(step, summary=scalar(name, value))
+      if not math.isnan(value):  # such as a precision of objects that there are none of
+        self._event(step, summary=scalar(name, value))
     self._events.flush()
 
   def _event(self, step: int, **content: Any) -> None:

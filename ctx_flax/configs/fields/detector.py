@@ -12,9 +12,8 @@ def add_fields(config: ml_collections.ConfigDict) -> None:
   _add_model(config.model)
   _add_proposals(config.model)
   _add_detections(config.model)
-  config.eval.area = (
-    'mask'  # whose area makes a detected mask small, medium or large; or 'box', as MMDetection 2
-  )
+  # Whose area makes a detected mask small, medium or large; or 'box', as MMDetection 2 has it.
+  config.eval.area = 'mask'
   config.eval.results = ''  # folder that a test writes its detections to, in COCO's format; '' = none
 
 
@@ -26,6 +25,7 @@ def _add_model(model):
   model.context_classes = 0
   model.channels = 256  # of the feature pyramid and of the convolutions of all heads
   model.hidden = 1024  # of the linear layers of the box heads
+  model.mask_convs = 4  # convolutions of a mask head
 
 
 def _add_proposals(model):
@@ -55,6 +55,7 @@ RULES: dict[str, Rule] = {
   'model.context_classes': Whole(0, 1_000_000),
   'model.channels': Whole(1, 65_536),
   'model.hidden': Whole(1, 65_536),
+  'model.mask_convs': Whole(1, 1000),
   'model.train_pre_nms': COUNT,
   'model.train_proposals': COUNT,
   'model.test_pre_nms': COUNT,

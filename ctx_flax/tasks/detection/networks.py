@@ -90,4 +90,13 @@ def initial_variables(model: Any, key: jax.Array) -> Any:
 # Plans, restored weights and first states ask for those of one detector: it is traced once in a process.
 @functools.partial(jax.jit, static_argnames='model')
 def _initial_variables(model: Any, key: jax.Array) -> Any:
-  return model.init(key, jnp.zeros((1, *model.example_shape())), train=False)
+  return model.init(key, jnp.zeros((1, *model.example_shape())), method=_all_layers)
+
+
+def _all_layers(model: Any, images: jax.Array) -> None:
+  """What has parameters, without the choice of proposals and detections, which takes long to compile."""
+  pyramid, _ = model.features(images)
+  model.rpn(pyramid)
+  for stage in range(model.stages):
+    model.box_head(pyramid, jnp.zeros((1, 1, 4)), stage=stage)
+    model.mask_head(pyramid, jnp.zeros((1, 1, 4)), stage=stage)

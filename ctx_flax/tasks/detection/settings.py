@@ -55,7 +55,7 @@ def settings_of(config: Any) -> Settings:
   Raises:
     ValueError: a field without meaning, or fields that contradict each other.
   """
-  assignment, loss = config.assignment, config.loss
+  assignment, sampling, loss = config.assignment, config.sampling, config.loss
   if loss.box not in BOX_LOSSES:
     raise ValueError(f'loss.box is {loss.box!r}: expected one of {BOX_LOSSES}')
   if len(loss.stage_weights) != len(assignment.region_iou):
@@ -66,22 +66,21 @@ def settings_of(config: Any) -> Settings:
   negative, positive = assignment.anchor_iou
   return Settings(
     anchors=Thresholds(positive, negative, assignment.anchor_best),
-    anchor_draw=_draw(config.sampling, 'anchors', 'anchor_positives'),
+    anchor_draw=_draw('anchor', sampling.anchors, sampling.anchor_positives),
     anchor_beta=loss.anchor_beta,
     regions=tuple(
       Thresholds(iou, iou, iou if assignment.region_best else 0.0) for iou in assignment.region_iou
     ),
-    region_draw=_draw(config.sampling, 'regions', 'region_positives'),
+    region_draw=_draw('region', sampling.regions, sampling.region_positives),
     box_loss=loss.box,
     box_weight=loss.box_weight,
     stage_weights=tuple(loss.stage_weights),
   )
 
 
-def _draw(sampling, size, positives):
-  draw = Draw(sampling[size], sampling[positives])
-  if not 1 <= draw.positives <= draw.size:
+def _draw(of: str, size: int, positives: int) -> Draw:
+  if not 1 <= positives <= size:
     raise ValueError(
-      f'sampling.{positives}={draw.positives} must be at least 1 and at most sampling.{size}={draw.size}'
+      f'sampling.{of}_positives={positives} must be at least 1 and at most sampling.{of}s={size}'
     )
-  return draw
+  return Draw(size, positives)
