@@ -62,9 +62,9 @@ def predict(config, workdir):
           pictures.write(files[index], pixels, shown, run.class_names)
       read, overflows = read + 1, overflows + bool(found['overflow'])
   if not read:
-    raise Halt(f'none of the {counted(len(files), "image")} could be read', 2)
+    raise Halt(f'none of the {len(files)} images could be read', 2)
   if read < len(files):
-    say(f'{len(files) - read} of {counted(len(files), "image")} could not be read')
+    say(f'{len(files) - read} of {len(files)} images could not be read')
   if overflows:
     say(f'{counted(overflows, "image")} had more candidates than model.candidates, and may lack detections')
   for path in filter(None, (options.output, options.pictures)):

@@ -117,7 +117,8 @@ def _tables(stream, run, ids):
     if table.row_count:
       console.print(table)
     else:
-      console.print(table.title + rich.text.Text(f': nothing with a score of {least:g} or more'))
+      text = f'{table.title}: nothing with a score of {least:g} or more'
+      console.print(rich.text.Text(text), soft_wrap=True)
 
   yield write
 
