@@ -32,6 +32,13 @@ MODES = {
   'offsets': 'ctx_flax.analysis.offsets:offsets',
   'report': 'ctx_flax.analysis.report:report',
 }
+# What runs of a task have instead. A mode that serves other tasks alone says so.
+TASK_MODES = {
+  'detection': {
+    'predict': 'ctx_flax.analysis.detector_predict:predict',
+    'export': 'ctx_flax.downstream.detector_export:export',
+  },
+}
 CONFIG = config_flags.DEFINE_config_file('config', help_string='configs/RECIPE.py[:VARIANT,NAME=VALUE]')
 WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run; by default runs/RECIPE[-VARIANT].')
 COORDINATOR = flags.DEFINE_string('coordinator_address', '', 'HOST:PORT of process 0, in a run of several.')
@@ -55,10 +62,15 @@ def main(_):
   try:
     distributed.join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     with distributed.lost_processes():
-      pkgutil.resolve_name(MODES[MODE.value])(CONFIG.value, workdir)
+      pkgutil.resolve_name(mode_of(MODE.value, CONFIG.value.task))(CONFIG.value, workdir)
   except Halt as halt:
     logging.info('Where it was raised (--verbosity=0):', exc_info=True)
     fail(halt, halt.status, at_once=distributed.joined())
+
+
+def mode_of(name, task):
+  """Where the function of a mode lies that runs of a task have."""
+  return TASK_MODES.get(task, {}).get(name, MODES[name])
 
 
 def parse_flags(argv):

@@ -12,8 +12,14 @@ from ctx_flax.layers.contextualizer import default_class_counts
 from ctx_flax.tasks import check_served, task_of
 from ctx_flax.training import distributed, restore, run_folder, setup
 
-# The tasks whose runs the analyses understand: what they look at is classes of images or clips.
-SERVED = ('classification', 'video')
+# Tasks whose runs an analysis may understand: what it looks at is classes of images or clips, or objects.
+CLASSIFIERS = 'classification', 'video'
+DETECTORS = ('detection',)
+# Fields of config.data that say where the data lie and how they are read.
+WHERE = (
+  *('path', 'train_list', 'test_list', 'train_annotations', 'test_annotations'),
+  *('threads', 'workers', 'prefetch'),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +31,10 @@ class Run:
     config: its config.
     model: its network.
     variables: of the network, on the default device; with the tables of model.class_tables.
-    source: the test images, a Source of ctx_flax.data.sources.
+    source: the test images, a Source of ctx_flax.data.sources or a CocoSource.
     step: of the checkpoint; 0 of weights without a run.
     weights: 'EMA' or 'raw'.
-    task: of the run: Classification, or one that is derived from it.
+    task: of the run: Classification, one that is derived from it, or Detection.
   """
 
   workdir: pathlib.Path
@@ -49,15 +55,6 @@ class Run:
     return self.source.class_names
 
   @property
-  def class_counts(self):
-    """N_2, N_3, N_4 of a contextual network; () of a plain one."""
-    if not self.model.contextual:
-      return ()
-    return tuple(
-      self.model.class_counts or default_class_counts(self.model.num_classes, len(self.model.dims))
-    )
-
-  @property
   def title(self):
     """What figures and tables call it: 'patches-naive, step 1560', or the file of weights without a run."""
     if not self.step:
@@ -68,6 +65,20 @@ class Run:
   def folder(self):
     """Where its analyses are written."""
     return self.workdir / 'analysis'
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierRun(Run):
+  """A Run of one of CLASSIFIERS."""
+
+  @property
+  def class_counts(self):
+    """N_2, N_3, N_4 of a contextual network; () of a plain one."""
+    if not self.model.contextual:
+      return ()
+    return tuple(
+      self.model.class_counts or default_class_counts(self.model.num_classes, len(self.model.dims))
+    )
 
   def apply(self, variables, images):
     """model.apply(variables, images, train=False), compiled: (b, h, w, 3), or clips -> (logits, out)."""
@@ -80,12 +91,12 @@ def _apply(model, task, variables, images):
   return logits, task.decisions(model, out)
 
 
-def check_task(config):
-  """Raises ValueError for a task that the analyses do not serve, whose config lacks their options."""
-  check_served(config, 'this analysis', SERVED)
+def check_task(config, served=CLASSIFIERS):
+  """Raises ValueError for a task that an analysis does not serve, whose config lacks its options."""
+  check_served(config, 'this analysis', served)
 
 
-def open_run(config, workdir, images=True, warn=print):
+def open_run(config, workdir, images=True, warn=print, served=CLASSIFIERS):
   """Opens the run in a folder for analysis.
 
   Args:
@@ -95,9 +106,10 @@ def open_run(config, workdir, images=True, warn=print):
     images: False where the test images are not wanted, and may be missing: the source then may hold the names
       of the classes only.
     warn: is told, then, that classes have no names.
+    served: the tasks that the analysis serves.
 
   Returns:
-    A Run.
+    A Run; a ClassifierRun of one of CLASSIFIERS.
 
   Raises:
     ValueError, OSError: the run is of a task that is not served, there is no such checkpoint, it does not
@@ -105,7 +117,7 @@ def open_run(config, workdir, images=True, warn=print):
       than the weights of init.weights.
   """
   workdir = pathlib.Path(os.path.expanduser(workdir))
-  check_task(config)
+  check_task(config, served)
   task: Any = task_of(config)
   config = task.one_view(config)
   if images and restore.from_file(config, workdir) and run_folder.saved(workdir) is not None:
@@ -119,31 +131,34 @@ def open_run(config, workdir, images=True, warn=print):
   config = task.resolve(config, workdir, source)
   setup.check_settings(config, task)
   model, variables, step, weights = restore.restore_network(config, workdir, task, source)
-  return Run(workdir, config, model, variables, source, step, weights, task)
+  kind = ClassifierRun if task.name in CLASSIFIERS else Run
+  return kind(workdir, config, model, variables, source, step, weights, task)
 
 
-def open_beside(run, workdir, field):
+def open_beside(run, workdir, field, served=CLASSIFIERS):
   """Opens a second run, to be compared with the first one: by its own config, on the data of the first.
 
   Args:
     run: the first Run.
     workdir: the folder of the second; `~` is expanded.
     field: the name of the config's field that names it, for messages.
+    served: as for `open_run`.
 
   Raises:
     ValueError: it is no run, or its classes are not those of the first.
   """
   workdir = pathlib.Path(os.path.expanduser(workdir))
   config = run_folder.with_saved(workdir, field)
-  check_task(config)
+  check_task(config, served)
   identity = task_of(config).identity
   # How it is tested, but for what is part of what the run is: the crop.
   config.eval.update(
     {name: v for name, v in run.config.eval.items() if not run_folder.is_identity(f'eval.{name}', identity)}
   )
-  for name in ('path', 'train_list', 'test_list', 'threads', 'workers', 'prefetch'):
-    config.data[name] = run.config.data[name]
-  beside = open_run(config, workdir)
+  for name in WHERE:
+    if name in config.data and name in run.config.data:
+      config.data[name] = run.config.data[name]
+  beside = open_run(config, workdir, served=served)
   if tuple(beside.class_names) != tuple(run.class_names):
     raise ValueError(
       f'{field} is {str(workdir)!r}, a run on {beside.num_classes} classes of {config.data.name}: they are '

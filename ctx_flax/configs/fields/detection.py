@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from ctx_flax.configs.fields import detector, detector_training
+from ctx_flax.configs.fields import detector, detector_modes, detector_training
 from ctx_flax.configs.kinds import Number, Rule, Text, Tuple, Whole
 
 
@@ -15,6 +15,7 @@ def add_fields(config: ml_collections.ConfigDict) -> None:
   _add_canvases(config.data)
   detector.add_fields(config)
   detector_training.add_fields(config)
+  detector_modes.add_fields(config)
 
 
 def example_size(config: ml_collections.ConfigDict) -> tuple[int, str]:
@@ -62,6 +63,7 @@ PROBABILITY = Number(0, 1, text='a probability, 0 to 1')
 RULES: dict[str, Rule] = (
   detector.RULES
   | detector_training.RULES
+  | detector_modes.RULES
   | {
     'eval.short_side': Whole(1, SIDE),
     'data.train_annotations': Text(),

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import types
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -56,6 +58,35 @@ def model_keywords(config: Any, num_classes: int) -> dict[str, Any]:
   if not model.context_classes:
     keywords.pop('context_classes')
   return used_keywords(model.name, keywords) | {'num_classes': num_classes}
+
+
+def classes_of(
+  config: Any, workdir: Any, open_source: Callable[[Any, str], Any], warn: Callable[[str], Any] = print
+) -> Any:
+  """Names of the classes and ids of their categories, from the data or, without it, from the weights.
+
+  Args:
+    config: of the run.
+    workdir: its folder; without a run in it, init.weights are read.
+    open_source: of the task.
+    warn: is told in one line if classes are called by their numbers.
+
+  Returns:
+    What build_model asks of a source, and category_ids, which are () if they are not known.
+  """
+  missing = ''
+  for split in ('test', 'train'):  # of two files with the same categories the smaller one first
+    try:
+      return open_source(config, split)
+    except FileNotFoundError as error:
+      missing = missing or ' '.join(str(error).split())
+  path = config.init.weights if restore.from_file(config, workdir) else workdir
+  about = restore.read_weights(path).about
+  names = tuple(about.get('class_names', ()))
+  if not names:
+    warn(f'the classes are called by their numbers: {missing}')
+    names = tuple(map(str, range(about['model'].get('num_classes') or config.model.num_classes)))
+  return types.SimpleNamespace(class_names=names, category_ids=tuple(about.get('category_ids', ())))
 
 
 def with_contexts(config: Any, workdir: Any) -> Any:

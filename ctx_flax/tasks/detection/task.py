@@ -1,12 +1,13 @@
 """Detection and segmentation of objects, as a Task."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 
 from ctx_flax.data import canvases, detection_grid, detection_pipeline, detection_sources
+from ctx_flax.data.image_files import IMAGE
 from ctx_flax.files import printable
 from ctx_flax.models import Detector
 from ctx_flax.models.summary import summarise
@@ -118,6 +119,18 @@ class Detection(Task):
       }
       for h, w in self._canvases(config)
     }
+
+  # What the analyses and the export ask.
+
+  kind = IMAGE  # of the files that they are given
+
+  def classes_of(self, config: Any, workdir: Any, warn: Callable[[str], Any] = print) -> Any:
+    """See networks.classes_of."""
+    return networks.classes_of(config, workdir, self.open_source, warn)
+
+  def one_view(self, config: Any) -> Any:
+    """The config as it is: tests look at an image once."""
+    return config
 
   def _canvases(self, config: Any) -> list[tuple[int, int]]:
     """(h, w) of the lying canvases, from small to large."""
