@@ -15,6 +15,7 @@ NETWORKS = {'ctx_flax.ops', 'ctx_flax.layers', 'ctx_flax.models', 'ctx_flax.torc
 TRAINING = NETWORKS | {'ctx_flax.data', 'ctx_flax.configs', 'ctx_flax.training'}
 CLASSIFICATION = TRAINING | {'ctx_flax.tasks.classification'}
 TASKS = CLASSIFICATION | {'ctx_flax.tasks'}
+ALL_TASKS = TASKS | {'ctx_flax.tasks.detection'}
 # room -> the rooms of this project that its files may import, besides LEAVES; a task is one of its own
 ALLOWED = {
   **{leaf: set() for leaf in LEAVES},
@@ -31,8 +32,8 @@ ALLOWED = {
   'ctx_flax.tasks.classification': CLASSIFICATION,
   'ctx_flax.tasks.video': CLASSIFICATION | {'ctx_flax.tasks.video'},
   'ctx_flax.tasks.detection': TRAINING | {'ctx_flax.tasks.detection'},
-  'ctx_flax.downstream': TASKS | {'ctx_flax.downstream'},
-  'ctx_flax.analysis': TASKS | {'ctx_flax.analysis'},
+  'ctx_flax.downstream': ALL_TASKS | {'ctx_flax.downstream'},
+  'ctx_flax.analysis': ALL_TASKS | {'ctx_flax.analysis'},
   'ctx_flax.__main__': {'ctx_flax.training', 'ctx_flax.configs'},
   'configs': {'configs', 'ctx_flax.configs'},
   'benchmarks': TASKS | {'benchmarks', 'configs'},

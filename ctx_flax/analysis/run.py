@@ -10,6 +10,7 @@ import jax
 
 from ctx_flax.layers.contextualizer import default_class_counts
 from ctx_flax.tasks import check_served, task_of
+from ctx_flax.tasks.detection.images import network_inputs
 from ctx_flax.training import distributed, restore, run_folder, setup
 
 # Tasks whose runs an analysis may understand: what it looks at is classes of images or clips, or objects.
@@ -31,7 +32,7 @@ class Run:
     config: its config.
     model: its network.
     variables: of the network, on the default device; with the tables of model.class_tables.
-    source: the test images, a Source of ctx_flax.data.sources or a CocoSource.
+    source: the test images, a Source of ctx_flax.data.sources, or a CocoSource of a DetectorRun.
     step: of the checkpoint; 0 of weights without a run.
     weights: 'EMA' or 'raw'.
     task: of the run: Classification, one that is derived from it, or Detection.
@@ -85,10 +86,32 @@ class ClassifierRun(Run):
     return _apply(self.model, self.task, variables, images)
 
 
+@dataclasses.dataclass(frozen=True)
+class DetectorRun(Run):
+  """A Run of one of DETECTORS."""
+
+  def detect(self, batch):
+    """The Detections in the images of a batch, compiled for its canvas; boxes in pixels of the files.
+
+    Args:
+      batch: {'image', 'image_hw', 'scale'}, of ctx_flax.data.detection_transforms; what else it holds is not
+        used.
+    """
+    data = self.config.data
+    used = {name: batch[name] for name in ('image', 'image_hw', 'scale')}
+    return _detect(self.model, tuple(data.mean), tuple(data.std), self.variables, used)
+
+
 @functools.partial(jax.jit, static_argnames=('model', 'task'))  # runs of equal networks share it
 def _apply(model, task, variables, images):
   logits, out = model.apply(variables, images, train=False)
   return logits, task.decisions(model, out)
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'mean', 'std'))
+def _detect(model, mean, std, variables, batch):
+  images, extents = network_inputs(batch, mean, std)
+  return model.apply(variables, images, **extents, scale=batch['scale'])
 
 
 def check_task(config, served=CLASSIFIERS):
@@ -109,7 +132,7 @@ def open_run(config, workdir, images=True, warn=print, served=CLASSIFIERS):
     served: the tasks that the analysis serves.
 
   Returns:
-    A Run; a ClassifierRun of one of CLASSIFIERS.
+    A ClassifierRun or a DetectorRun.
 
   Raises:
     ValueError, OSError: the run is of a task that is not served, there is no such checkpoint, it does not
@@ -131,7 +154,7 @@ def open_run(config, workdir, images=True, warn=print, served=CLASSIFIERS):
   config = task.resolve(config, workdir, source)
   setup.check_settings(config, task)
   model, variables, step, weights = restore.restore_network(config, workdir, task, source)
-  kind = ClassifierRun if task.name in CLASSIFIERS else Run
+  kind = ClassifierRun if task.name in CLASSIFIERS else DetectorRun
   return kind(workdir, config, model, variables, source, step, weights, task)
 
 
