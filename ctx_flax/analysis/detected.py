@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any
 
-from ctx_flax.data import canvases, detection_plan
+from ctx_flax.data import canvases, detection_pipeline, detection_plan
 from ctx_flax.files import printable
 from ctx_flax.tasks.detection.evaluator import DetectionEvaluator, is_annotated
 from ctx_flax.tasks.detection.ground_truth import GroundTruth
@@ -34,24 +34,26 @@ class Detected:
   index: dict[int, int]
 
 
-def check_annotated(source: Any) -> None:
-  """Raises ValueError for images whose objects are not known."""
+def check_testable(run: Any) -> None:
+  """Raises ValueError for images whose objects are not known, and for one that fits into no canvas."""
+  source = run.source
   if not is_annotated(source):
     raise ValueError(
       f'{printable(source.annotation_file)} lists no objects, so that nothing can be said to be wrong: take '
       'another data.test_split'
     )
+  detection_pipeline.check_canvases(source, run.config, 'test')
 
 
 def detect(run: Any) -> Detected:
   """Tests a run on its test images as --mode=evaluate does, with progress on the standard error.
 
   Raises:
-    ValueError: nothing is annotated, or an image fits into no canvas.
+    ValueError: see `check_testable`.
     BadImage: an image cannot be read, and data.on_bad_image is 'error'.
   """
+  check_testable(run)
   config, source = run.config, run.source
-  check_annotated(source)
   evaluator = _Keeping(config, run.model, source)
   step = parallel.pmap_eval_step(steps.make_eval_step(evaluator))
   batches, done, began = _batches(config, source), 0, time.monotonic()

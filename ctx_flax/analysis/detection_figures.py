@@ -40,9 +40,9 @@ def close_up(pixels, boxes, labels, class_names, scores=None, masks=None, side=S
   return draw_objects(part, boxes, labels, class_names, scores=scores, masks=masks, scale=scale)
 
 
-def gallery(pictures, captions, heading, title):
+def gallery(pictures, captions, heading, title, columns=COLUMNS):
   """A Figure of pictures uint8 (h, w, 3) of any sizes with their captions; `title` is that of the run."""
-  columns = min(COLUMNS, max(len(pictures), 1))
+  columns = min(columns, max(len(pictures), 1))
   rows = max(math.ceil(len(pictures) / columns), 1)
   figure, axes = figures.new_figure(rows, columns, width=max(2.5, 5 / columns), height=2.9)
   for panel in axes.flat:
