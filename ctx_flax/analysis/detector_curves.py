@@ -36,7 +36,7 @@ def draw(metrics, title):
   for number, (name, what) in enumerate(PRECISION.items()):
     add_marks(tests, metrics, f'test/{weights}/{name}', figures.series_style(number), 100, what)
   tests.set_ylabel('average precision (%)')
-  tests.set_ylim(bottom=0)
+  _from_zero(tests)
   add_line(rate, metrics, 'learning_rate', figures.series_style(0))
   rate.set_ylabel('learning rate')
   for panel in axes.flat:
@@ -58,7 +58,7 @@ def draw_beside(runs):
     add_marks(tests, metrics, f'test/{weights}/mask_ap', style, 100, label)
   losses.set_ylabel('loss')
   tests.set_ylabel('average precision of masks (%)')
-  tests.set_ylim(bottom=0)
+  _from_zero(tests)
   for panel in axes[0]:
     panel.set_xlabel('step')
     if panel.get_legend_handles_labels()[1]:
@@ -70,3 +70,9 @@ def draw_beside(runs):
 def stages_in(metrics):
   """The numbers of the stages of the heads of which {name: ...} holds losses, ascending, from 0."""
   return sorted({int(match[2]) for match in map(BY_STAGE.fullmatch, metrics) if match})
+
+
+def _from_zero(panel):
+  """Lets an axis of shares begin at 0, with room above the highest mark."""
+  if panel.lines:
+    panel.set_ylim(0, 1.1 * max(panel.get_ylim()[1], 1))

@@ -104,7 +104,7 @@ def draw(run, found, false, missed):
     'failures_missed': detection_figures.missed_bars(sizes, run.title),
     'failures_confusions': failure_figures.confusion_bars(pairs, names, run.title, 'objects'),
     'failures_precision': detection_figures.precision_curves(
-      found.precision, names, run.title, options.overlap
+      found.precision, names, run.title, options.overlap, options.kind
     ),
   }
 
@@ -123,7 +123,7 @@ def _missed_captions(table):
   columns = (table[name] for name in ('object', 'width', 'height', 'best_score', 'image'))
   return [
     f'{thing}, {w:.0f} x {h:.0f} px\n'
-    + (f'detected with {_percent(score)} only\n' if score else 'not detected\n')
+    + (f'detected with {_tenths(score)} % only\n' if score else 'not detected\n')
     + end_of(image)
     for thing, w, h, score, image in zip(*columns, strict=True)
   ]
@@ -151,7 +151,7 @@ def _print(run, values, false):
     for size, n in values['missed']['by_size'].items()
     if n['objects']
   ]
-  print_table(f'Objects without a detection {at}', ('size', 'objects', 'missed', '%'), sizes, ('size',))
+  print_table('Missed objects', ('size', 'objects', 'missed', '%'), sizes, ('size',))
   confused = [
     (pair['true'], pair['predicted'], f'{pair["objects"]:,}', _tenths(pair['share']))
     for pair in values['confusions']

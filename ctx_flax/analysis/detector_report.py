@@ -62,7 +62,7 @@ def write(run, beside=None):
   detected = detect(run)
   tests = {run.title: (run, detected)}
   if beside is not None:
-    tests[beside.title] = (beside, detect(beside))
+    tests[report_sections.title_beside(run, beside)] = (beside, detect(beside))
   failed = detector_failures.write(run, detected)
   with failed_report(run.folder / report_sections.FILE):
     curves = report_sections.training(

@@ -66,7 +66,7 @@ def write(run, beside=None):
   failed = failures.write(run)
   found = {run.title: (run, failed)}
   if beside is not None:
-    found[beside.title] = (beside, failures.decisions(beside))
+    found[report_sections.title_beside(run, beside)] = (beside, failures.decisions(beside))
   sections.append(('summary', 'Summary', summary(found)))
   with failed_report(run.folder / report_sections.FILE):
     content = report_sections.training(

@@ -28,6 +28,11 @@ def spread(count, total):
   return tuple(dict.fromkeys(int(i) for i in chosen))
 
 
+def title_beside(run, beside):
+  """What a second run is called beside the first: its title, unless that is the first one's, too."""
+  return beside.title if beside.title != run.title else printable(beside.workdir)
+
+
 def write_page(run, what, sections):
   """Writes report.html of a run and says so.
 
@@ -70,9 +75,9 @@ def training(run, beside, draw, draw_beside, caption):
   else:
     content = page.paragraph(f'There is no metrics.jsonl in {run.workdir}, so there are no curves.')
   if beside is not None:
-    both = {run.title: metrics, beside.title: curves.read_metrics(beside.workdir)}
+    both = {run.title: metrics, title_beside(run, beside): curves.read_metrics(beside.workdir)}
     drawn = figures.save(draw_beside(both), run.folder / 'curves_beside')
-    content += page.picture(drawn[0], f'{run.title} and {beside.title}')
+    content += page.picture(drawn[0], ' and '.join(both))
   return content
 
 
