@@ -3,7 +3,7 @@
 from ctx_flax.analysis import detection_figures, failure_figures, figures, records
 from ctx_flax.analysis.detected import check_testable, detect
 from ctx_flax.analysis.detector_mistakes import false_table, missed_table, mistakes, numbers
-from ctx_flax.analysis.detector_pictures import close_up
+from ctx_flax.analysis.failure_pictures import close_up
 from ctx_flax.analysis.printed import end_of, print_table
 from ctx_flax.analysis.run import DETECTORS, check_task, open_run
 from ctx_flax.files import printable

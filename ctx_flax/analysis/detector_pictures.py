@@ -1,94 +1,87 @@
-"""Detections beside what is annotated, as pictures of parts of test images."""
+"""Pictures of images with what a detector finds in them, one file for each."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import os
+import pathlib
 
 import numpy as np
+from PIL import Image
 
-from ctx_flax.analysis import detection_figures
-from ctx_flax.analysis.detected import Detected
-from ctx_flax.data.decode import BadImage
-from ctx_flax.data.detection_transforms import read_image
+from ctx_flax import files as file_text
 from ctx_flax.data.object_drawing import draw_objects
+from ctx_flax.files import printable
+from ctx_flax.tasks.detection.paste import paste_mask
 
-# Labels that colours follow from, in close-ups: all detections have one, all objects another.
-DETECTION, ANNOTATION = 0, 1
-SIDES = 256, 512  # pixels of the longer side of a whole image: enlarged below, reduced above
-
-
-def close_up(source: Any, detected: Detected, result: Any, annotation: Any) -> np.ndarray:
-  """The surroundings of a detection and of an annotated object, uint8 (h, w, 3).
-
-  Args:
-    source: the test images.
-    detected: what they were tested with.
-    result, annotation: records of one image; one of them may be None.
-  """
-  names, labels, records = ['', ''], [], []
-  if result is not None:
-    names[DETECTION] = f'{_class_name(detected, result)} {100 * result["score"]:.0f} %'
-    labels.append(DETECTION)
-    records.append(result)
-  if annotation is not None:
-    names[ANNOTATION] = f'annotated: {_class_name(detected, annotation)}'
-    labels.append(ANNOTATION)
-    records.append(annotation)
-  pixels = pixels_of(source, detected.index[records[0]['image_id']])
-  boxes, masks = _boxes(records), _masks(records, pixels.shape[:2])
-  return detection_figures.close_up(pixels, boxes, np.array(labels), names, masks=masks)
+SIDES = 640, 1600  # pixels of the longer side of a picture: captions have one size, whatever the image has
 
 
-def annotated_and_detected(
-  source: Any, detected: Detected, index: int, score: float
-) -> tuple[np.ndarray, np.ndarray]:
-  """A test image twice, with its annotated objects and with its detections, uint8 (h, w, 3).
+class Pictures:
+  """A folder of PNG files of images with their objects.
+
+  They lie there as the images lie below the folder that all of these have in common, and are named after
+  them: 'a/1.png' for 'a/1.jpg', or 'a/1.jpg.png' if names would be the same otherwise.
 
   Args:
-    source: the test images.
-    detected: what they were tested with.
-    index: which of them.
-    score: detections below are left out.
-  """
-  pixels = pixels_of(source, index)
-  image = int(source.image_ids[index])
-  ground_truth = detected.ground_truth
-  annotations = [record for record in ground_truth.annotations if record['image_id'] == image]
-  results = [r for r in detected.results if r['image_id'] == image and r['score'] >= score]
-  scale = np.clip(1.0, *(side / max(pixels.shape) for side in SIDES))
+    folder: that gets them; it is made.
+    images: names of all image files.
 
-  def draw(records: Sequence[Mapping[str, Any]], scores: np.ndarray | None) -> np.ndarray:
-    labels = np.array([ground_truth.category_ids.index(r['category_id']) for r in records], int)
-    masks = _masks(records, pixels.shape[:2])
-    names = ground_truth.class_names
-    return draw_objects(
-      pixels, _boxes(records), labels, names, scores=scores, masks=masks, scale=float(scale)
+  Raises:
+    ValueError: one of the images lies in the folder, where a picture could take its place.
+  """
+
+  def __init__(self, folder, images):
+    root = os.path.realpath(os.path.expanduser(folder))
+    inside = os.path.join(root, '')
+    for name in images:
+      if os.path.realpath(name).startswith(inside):
+        raise ValueError(
+          f'predict.pictures is {printable(folder)}, where {printable(name)} lies, which is one of the '
+          'images: take another folder for the pictures'
+        )
+    absolute = {name: os.path.abspath(name) for name in images}
+    common = os.path.commonpath([os.path.dirname(path) for path in absolute.values()])
+    below = {path: pathlib.Path(os.path.relpath(path, common)) for path in absolute.values()}
+    short = {path.with_suffix('.png') for path in below.values()}
+    name = (
+      (lambda path: path.with_suffix('.png'))
+      if len(short) == len(below)
+      else (lambda path: path.with_name(f'{path.name}.png'))
     )
+    self._paths = {image: pathlib.Path(root, name(below[path])) for image, path in absolute.items()}
 
-  return draw(annotations, None), draw(results, np.array([r['score'] for r in results]))
+  def path(self, image):
+    """Where the picture of an image lies."""
+    return self._paths[image]
 
+  def write(self, image, pixels, found, class_names):
+    """Draws and writes a picture, whole or not at all.
 
-def pixels_of(source: Any, index: int) -> np.ndarray:
-  """uint8 (h, w, 3) of a test image; black if it cannot be read, as objects that are missed there count."""
-  try:
-    return read_image(source[index])
-  except (BadImage, OSError):
-    return np.zeros((*source.hw[index].tolist(), 3), np.uint8)
-
-
-def _class_name(detected: Detected, record: Mapping[str, Any]) -> str:
-  ground_truth = detected.ground_truth
-  return ground_truth.class_names[ground_truth.category_ids.index(record['category_id'])]
-
-
-def _boxes(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
-  """float (n, 4), x1 y1 x2 y2."""
-  boxes = np.array([record['bbox'] for record in records], np.float64).reshape(-1, 4)
-  return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+    Args:
+      image: the name of the file.
+      pixels: uint8 (h, w, 3) of it.
+      found: {'boxes', 'scores', 'labels', 'valid', 'masks'}, arrays of one image's Detections.
+      class_names: by number.
+    """
+    with file_text.replacing(self.path(image)) as part:
+      Image.fromarray(draw(pixels, found, class_names)).save(part, 'PNG')
 
 
-def _masks(records: Sequence[Mapping[str, Any]], hw: Sequence[int]) -> np.ndarray:
-  """bool (n, h, w)."""
-  from pycocotools import mask as coco_mask
-
-  masks = [coco_mask.decode(record['segmentation']).astype(bool) for record in records]
-  return np.stack(masks) if masks else np.zeros((0, *hw), bool)
+def draw(pixels, found, class_names):
+  """An image with its detections, uint8 (h', w', 3), of a size that captions can be read at."""
+  h, w, _ = pixels.shape
+  least, most = SIDES
+  factor = min(max(1.0, least / max(h, w)), most / max(h, w))
+  hw = max(1, round(h * factor)), max(1, round(w * factor))
+  resampling = Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.BOX
+  resized = np.asarray(Image.fromarray(pixels).resize(hw[::-1], resampling))
+  valid = found['valid']
+  boxes = found['boxes'][valid] * np.tile([hw[1] / w, hw[0] / h], 2)
+  # At this size, not at the image's own: a hundred masks of a large photograph take gigabytes.
+  masks = [paste_mask(mask, box, hw) for mask, box in zip(found['masks'][valid], boxes, strict=True)]
+  return draw_objects(
+    resized,
+    boxes,
+    found['labels'][valid],
+    class_names,
+    scores=found['scores'][valid],
+    masks=np.array(masks).reshape(-1, *hw),
+  )

@@ -11,7 +11,7 @@ from ctx_flax.analysis import (
   report_sections,
 )
 from ctx_flax.analysis.detected import check_testable, detect
-from ctx_flax.analysis.detector_pictures import annotated_and_detected
+from ctx_flax.analysis.failure_pictures import annotated_and_detected
 from ctx_flax.analysis.printed import end_of
 from ctx_flax.analysis.report_sections import pictures
 from ctx_flax.analysis.run import DETECTORS, check_task, open_beside, open_run

@@ -75,6 +75,11 @@ def check_settings(options):
     raise ValueError(f'predict.format is {options.format!r}: it must be one of {", ".join(FORMATS)}')
   if options.top < 1:
     raise ValueError(f'predict.top must be 1 or more, but is {options.top}')
+  check_named(options)
+
+
+def check_named(options):
+  """Raises ValueError if predict.images and predict.list name nothing."""
   if not (options.images or options.list):
     raise ValueError(
       'give the images, --config.predict.images=FILES: files, folders and globs between commas; or '
@@ -180,6 +185,11 @@ def _write_tables(stream, top, run):
 
 
 def _write_lines(stream, top, run):
+  return json_lines(stream)
+
+
+def json_lines(stream):
+  """A function that writes a prediction as a line of JSON, at once."""
   set_encoding(stream, encoding='utf-8')  # whatever the locale: who reads it asks for none
 
   def write(prediction):

@@ -27,11 +27,11 @@ def read_image(element: dict[str, Any]) -> np.ndarray:
   """uint8 (h, w, 3), RGB, upright, of an element of a source.
 
   Raises:
-    BadImage: it cannot be read, or has another size than the annotation file says.
+    BadImage: it cannot be read, or has another size than the annotation file says, if one does.
   """
   image = decode.open_image(element)
   w, h = image.size
-  if (h, w) != element['objects'].hw:
+  if 'objects' in element and (h, w) != element['objects'].hw:
     other_h, other_w = element['objects'].hw
     raise BadImage(f'{w} x {h} pixels, but the annotation file says {other_w} x {other_h}')
   return np.asarray(decode.cut(image, (0, 0, w, h), (w, h)).convert('RGB'))
@@ -73,9 +73,14 @@ def eval_row(element: dict[str, Any], index: int, hw: np.ndarray, canvas: np.nda
   Raises:
     BadImage, OSError: the image cannot be read.
   """
-  image = _resize(read_image(element), hw, 'bilinear')
-  original = element['objects'].hw
-  return _image_row(image, canvas, original, (hw / np.array(original)).astype(np.float32), index)
+  return resized_row(read_image(element), index, hw, canvas)
+
+
+def resized_row(pixels: np.ndarray, index: int, hw: np.ndarray, canvas: np.ndarray) -> Row:
+  """A row of an image, uint8 of any size, resized to (h, w)."""
+  original = pixels.shape[:2]
+  scale = (hw / np.array(original)).astype(np.float32)
+  return _image_row(_resize(pixels, hw, 'bilinear'), canvas, original, scale, index)
 
 
 def blank_row(canvas: np.ndarray) -> Row:
