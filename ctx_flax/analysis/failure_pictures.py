@@ -7,6 +7,7 @@ import numpy as np
 
 from ctx_flax.analysis import detection_figures
 from ctx_flax.analysis.detected import Detected
+from ctx_flax.data import coco_masks
 from ctx_flax.data.decode import BadImage
 from ctx_flax.data.detection_transforms import read_image
 from ctx_flax.data.object_drawing import draw_objects
@@ -34,7 +35,8 @@ def close_up(source: Any, detected: Detected, result: Any, annotation: Any) -> n
     labels.append(ANNOTATION)
     records.append(annotation)
   pixels = pixels_of(source, detected.index[records[0]['image_id']])
-  boxes, masks = _boxes(records), _masks(records, pixels.shape[:2])
+  h, w, _ = pixels.shape
+  boxes, masks = _boxes(records), _masks(records, (h, w))
   return detection_figures.close_up(pixels, boxes, np.array(labels), names, masks=masks)
 
 
@@ -50,15 +52,16 @@ def annotated_and_detected(
     score: detections below are left out.
   """
   pixels = pixels_of(source, index)
+  h, w, _ = pixels.shape
   image = int(source.image_ids[index])
   ground_truth = detected.ground_truth
   annotations = [record for record in ground_truth.annotations if record['image_id'] == image]
   results = [r for r in detected.results if r['image_id'] == image and r['score'] >= score]
-  scale = np.clip(1.0, *(side / max(pixels.shape) for side in SIDES))
+  scale = np.clip(1.0, *(side / max(h, w) for side in SIDES))
 
   def draw(records: Sequence[Mapping[str, Any]], scores: np.ndarray | None) -> np.ndarray:
     labels = np.array([ground_truth.category_ids.index(r['category_id']) for r in records], int)
-    masks = _masks(records, pixels.shape[:2])
+    masks = _masks(records, (h, w))
     names = ground_truth.class_names
     return draw_objects(
       pixels, _boxes(records), labels, names, scores=scores, masks=masks, scale=float(scale)
@@ -86,9 +89,12 @@ def _boxes(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
   return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
 
 
-def _masks(records: Sequence[Mapping[str, Any]], hw: Sequence[int]) -> np.ndarray:
+def _masks(records: Sequence[Mapping[str, Any]], hw: tuple[int, int]) -> np.ndarray:
   """bool (n, h, w)."""
-  from pycocotools import mask as coco_mask
-
-  masks = [coco_mask.decode(record['segmentation']).astype(bool) for record in records]
-  return np.stack(masks) if masks else np.zeros((0, *hw), bool)
+  masks = np.zeros((len(records), *hw), bool)
+  for mask, record in zip(masks, records, strict=True):
+    code = record['segmentation']
+    if isinstance(code['counts'], bytes):  # as pycocotools makes them of polygons
+      code = code | {'counts': code['counts'].decode('ascii')}
+    mask[...] = coco_masks.decode(code, hw)
+  return masks
