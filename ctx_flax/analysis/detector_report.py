@@ -64,17 +64,19 @@ def write(run, beside=None):
   if beside is not None:
     tests[report_sections.title_beside(run, beside)] = (beside, detect(beside))
   failed = detector_failures.write(run, detected)
+  layers = {title: one.task.layers(one.config, one.model) for title, (one, _) in tests.items()}
   with failed_report(run.folder / report_sections.FILE):
     curves = report_sections.training(
       run, beside, detector_curves.draw, detector_curves.draw_beside, 'Losses, precision and learning rate'
     )
     sections = [
-      ('summary', 'Summary', precision(tests) + summary(tests)),
+      ('summary', 'Summary', precision(tests) + summary(tests, layers)),
       ('curves', 'Training', curves),
       ('detections', 'What it detects', pictures(detections(run, detected), CAPTIONS)),
       ('failures', 'Where it fails', pictures(failed, CAPTIONS) + class_table(failed['numbers'])),
     ]
-    return report_sections.write_page(run, f'{network_name(run)} on {run.config.data.name}', sections)
+    what = f'{network_name(run)} on {run.config.data.name}'
+    return report_sections.write_page(run, what, layers[run.title], sections)
 
 
 def network_name(run):
@@ -88,8 +90,8 @@ def precision(tests):
   return page.table(['', 'of', *reports.COLUMNS.values()], rows)
 
 
-def summary(tests):
-  """A table of runs: {title: (Run, Detected)}, a column each."""
+def summary(tests, layers):
+  """A table of runs: {title: (Run, Detected)} and {title: layers of its network}, a column each."""
   rows = [
     [name, *(value(run, detected) for run, detected in tests.values())]
     for name, value in (
@@ -104,11 +106,9 @@ def summary(tests):
       ('detections of an image', lambda _, d: f'{d.metrics["detections"]:.1f}'),
     )
   ]
-  layers = [run.task.layers(run.config, run.model) for run, _ in tests.values()]
-  rows.append(['parameters', *(f'{sum(layer.parameters for layer in of):,}' for of in layers)])
-  rows.append(
-    ['MACs of such an image', *(f'{sum(layer.macs for layer in of) / 1e9:,.1f} G' for of in layers)]
-  )
+  total = lambda of, name: sum(getattr(layer, name) for layer in of)
+  rows.append(['parameters', *(f'{total(of, "parameters"):,}' for of in layers.values())])
+  rows.append(['MACs of such an image', *(f'{total(of, "macs") / 1e9:,.1f} G' for of in layers.values())])
   return page.table(['', *tests], rows)
 
 

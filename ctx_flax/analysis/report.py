@@ -80,7 +80,8 @@ def write(run, beside=None):
     if contextual:
       sections.append(('offsets', 'Where the kernels sample', pictures(offsets.write(run), CAPTIONS)))
     sections.append(('failures', 'Where it fails', pictures(failed, CAPTIONS)))
-    return report_sections.write_page(run, f'{run.config.model.name} on {run.config.data.name}', sections)
+    what = f'{run.config.model.name} on {run.config.data.name}'
+    return report_sections.write_page(run, what, run.task.layers(run.config, run.model), sections)
 
 
 CAPTIONS = {

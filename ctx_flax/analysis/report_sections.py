@@ -33,12 +33,13 @@ def title_beside(run, beside):
   return beside.title if beside.title != run.title else printable(beside.workdir)
 
 
-def write_page(run, what, sections):
+def write_page(run, what, layers, sections):
   """Writes report.html of a run and says so.
 
   Args:
     run: a Run.
     what: the network and its data, in words.
+    layers: of the network, see ctx_flax.models.summary.
     sections: [(id, heading, HTML), ...]; those about the run as a whole follow them.
 
   Returns:
@@ -49,7 +50,7 @@ def write_page(run, what, sections):
   if swept:
     content = ''.join(page.picture(one, f'Runs of {one.parent.name}') for one in swept)
     sections.append(('sweeps', 'Sweeps', content))
-  sections.append(('network', 'The network', network(run)))
+  sections.append(('network', 'The network', network(layers)))
   sections.append(('config', 'Config', config_table(run.config)))
   sections.append(('environment', 'Environment of this report', environment()))
   weights = f'{run.weights} weights of step {run.step}' if run.step else f'weights of {run.title}'
@@ -88,9 +89,8 @@ def pictures(found, captions):
   )
 
 
-def network(run):
+def network(layers):
   """Parameters and multiply-accumulates, block by block."""
-  layers = run.task.layers(run.config, run.model)
   rows = [
     [x.path, x.kind, ' x '.join(map(str, x.shape)), x.parameters, round(x.macs / 1e6, 3)] for x in layers
   ]
