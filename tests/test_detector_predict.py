@@ -177,7 +177,7 @@ def test_names_of_pictures(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('kind', ['file', 'pipe'])
 def test_a_list_is_whole(tmp_path, kind):
-  """A file at any time, a pipe at the end."""
+  """A file after every part, a pipe at the end."""
   path = tmp_path / 'list.json'
   if kind == 'pipe':
     reading, writing = os.pipe()

@@ -144,7 +144,7 @@ def _coco(stream, run, ids):
 class JsonList:
   """A JSON list that grows on a stream, a line for each value.
 
-  A file holds a whole list at any time: its end is written with every part, and overwritten by the next one.
+  A file holds a whole list after every part: its end is written with it, and overwritten by the next one.
   What cannot be overwritten, such as a pipe, gets its end from `close`.
   """
 
@@ -174,7 +174,7 @@ class JsonList:
       return
     text = text.encode()
     content, place = text + self.END.encode(), self._place
-    while content:  # a call of the system writes all, unless there is no more space
+    while content:
       written = os.pwrite(self._stream.fileno(), content, place)
       content, place = content[written:], place + written
     self._place += len(text)

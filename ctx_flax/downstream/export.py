@@ -80,20 +80,38 @@ def export(config, workdir):
     'step': step,
     'weights': which,
   }
-  folder, part, before = (workdir / name for name in ('export', 'export.part', 'export.before'))
+  text = lambda part: readme(part, model, about)
+  return write_folder(workdir / 'export', weights, about, serialized, LOADER, text)
+
+
+def write_folder(folder, weights, about, serialized, loader, text):
+  """Writes an export, whole or not at all, says so, and returns its folder.
+
+  Args:
+    folder: that an earlier export may be in.
+    weights: variables.
+    about: what the file of the weights says beside them.
+    serialized: of the network.
+    loader: text of load.py.
+    text: folder that holds the files of these -> text of README.md.
+  """
+  part, before = (folder.with_name(f'{folder.name}.{name}') for name in ('part', 'before'))
   with failed_report(folder):
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     save_weights(part / 'weights.safetensors', weights, **about)
     (part / 'network.stablehlo').write_bytes(serialized)
-    (part / 'load.py').write_text(LOADER)
-    (part / 'README.md').write_text(readme(part, model, about))
+    (part / 'load.py').write_text(loader)
+    (part / 'README.md').write_text(text(part))
     shutil.rmtree(before, ignore_errors=True)
     if folder.exists():  # an earlier one stays until this one is whole
       os.replace(folder, before)
     os.replace(part, folder)
     shutil.rmtree(before, ignore_errors=True)
-  print(f'step {step}, {which} weights, exported to {printable(folder)}: see its README.md', flush=True)
+  print(
+    f'step {about["step"]}, {about["weights"]} weights, exported to {printable(folder)}: see its README.md',
+    flush=True,
+  )
   return folder
 
 
@@ -109,6 +127,12 @@ def serialize(model, variables, side):
   return jax.export.export(jax.jit(network), platforms=PLATFORMS)(shapes, images).serialize()
 
 
+def sizes(folder):
+  """Megabytes of the network and of the weights in a folder."""
+  names = 'network.stablehlo', 'weights.safetensors'
+  return tuple((folder / name).stat().st_size / 1e6 for name in names)
+
+
 def readme(folder, model, about):
   """The text of the folder's README.md."""
   side = about['image_size']
@@ -118,9 +142,7 @@ def readme(folder, model, about):
   if model.segments > 1:
     name, filter_ = 'clips', 'bilinear'
     of_clips = f'{model.segments} frames of a video, the middles of as many equal parts; frames '
-  code, arrays = (
-    (folder / name).stat().st_size / 1e6 for name in ('network.stablehlo', 'weights.safetensors')
-  )
+  code, arrays = sizes(folder)
   parameters, classes = sum(x.parameters for x in layers), len(about['class_names'])
   mean, std = (', '.join(f'{value:.6g}' for value in about[name]) for name in ('mean', 'std'))
   considered = ''
