@@ -11,8 +11,10 @@ from test_report import Reader
 from ctx_flax.analysis import detected, detector_failures, detector_report, figures, report_sections
 from ctx_flax.analysis.detector_report import report
 from ctx_flax.configs import saved
+from ctx_flax.models.summary import Layer
 from ctx_flax.tasks.detection.average_precision import coco_metrics
 from ctx_flax.tasks.detection.ground_truth import GroundTruth
+from ctx_flax.tasks.detection.task import Detection
 from ctx_flax.training.halt import Halt
 
 SECTIONS = ['summary', 'curves', 'detections', 'failures', 'network', 'config', 'environment']
@@ -86,14 +88,23 @@ def test_everything_is_in_it(runs, without_testing, capsys):
 
 
 def test_a_run_alone_without_metrics(runs, without_testing, monkeypatch):
-  """The figures of its failures, which have a test of their own, left out."""
+  """Without the figures of its failures, and a network that is summarised: they have tests of their own."""
   _, plain = runs
+  monkeypatch.setattr(
+    Detection, 'layers', lambda *_: [Layer('neck/conv', 'Conv', (8, 8, 4), 1234, 5_000_000)]
+  )
   monkeypatch.setattr(detector_failures, 'draw', lambda *_: {})
   text = report(config_of(plain), plain).read_text()
   read = Reader(text)
   assert not read.open and [name for name in read.ids if name in SECTIONS] == SECTIONS
   assert 'There is no metrics.jsonl' in text and len(read.images) == 1
-  for words in ('mask_rcnn with convnext_mini on coco', 'none, a plain network', '100.0 %', 'million MACs'):
+  for words in (
+    'mask_rcnn with convnext_mini on coco',
+    'none, a plain network',
+    '100.0 %',
+    '1,234',
+    'neck/conv',
+  ):
     assert words in text, words
 
 
