@@ -37,6 +37,8 @@ TASK_MODES = {
   'detection': {
     'predict': 'ctx_flax.analysis.detector_predict:predict',
     'export': 'ctx_flax.downstream.detector_export:export',
+    'failures': 'ctx_flax.analysis.detector_failures:failures',
+    'report': 'ctx_flax.analysis.detector_report:report',
   },
 }
 CONFIG = config_flags.DEFINE_config_file('config', help_string='configs/RECIPE.py[:VARIANT,NAME=VALUE]')

@@ -59,7 +59,7 @@ def make_detection_run(config, workdir, step=2):
 
   def value(path, leaf):
     constant = (path[-1].key in ONES) * np.ones(leaf.shape)
-    noise = rng.normal(size=leaf.shape) * 0.5 * leaf.shape[-1] ** -0.5
+    noise = rng.normal(size=leaf.shape) * 0.5 * (1, *leaf.shape)[-1] ** -0.5
     if path[-2].key == 'logits' and path[-1].key == 'bias':
       constant = constant + 3
     scale = 0 if path[-1].key in ZEROS else 0.1 if path[-2].key == 'reg' else 1

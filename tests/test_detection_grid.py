@@ -1,4 +1,4 @@
-"""The picture of a batch with its objects: boxes, masks and names where they belong."""
+"""The picture of a batch with its objects: each image as `draw_objects` has it, and where it ends."""
 
 import numpy as np
 import pytest
@@ -6,38 +6,31 @@ from coco_files import detection_config, opened, train, write_many
 from PIL import Image
 
 from ctx_flax.data import detection_grid
-from ctx_flax.data.detection_grid import COLOURS, GAP, draw_objects
+from ctx_flax.data.detection_grid import GAP, draw_canvas
+from ctx_flax.data.object_drawing import draw_objects
+
+NOTHING = np.zeros((0, 4)), np.zeros(0, int), None
 
 
-def test_boxes_masks_and_the_edge_of_the_image():
-  """Twice as large as the image; a mask is shaded, a box outlined, the rest as it was."""
+def test_an_image_is_enlarged_and_its_edge_is_framed():
+  """Twice as large, with its object there, and a gray line below, where the padding begins."""
   image = np.full((100, 128, 3), 40, np.uint8)
   masks = np.zeros((1, 100, 128), bool)
   masks[0, 20:40, 50:80] = True
-  picture = draw_objects(image, np.array([(50, 20, 80, 40.0)]), [''], masks, (90, 128))
-  pixels = np.asarray(picture).astype(int)
-  assert picture.size == (256, 200)
-  assert (pixels[70:170, 10:90] == 40).all()
-  shaded = 40 + detection_grid.SHADE * (np.array(COLOURS[0]) - 40)
-  np.testing.assert_allclose(pixels[44:76, 104:156], np.broadcast_to(shaded, (32, 52, 3)), atol=1)
-  for edge in (pixels[40, 100:159], pixels[79, 100:159], pixels[40:79, 100], pixels[40:79, 159]):
-    assert (edge == COLOURS[0]).all()
-  assert (pixels[180, :255] == 128).all()
-
-
-def test_captions_stand_above_their_boxes():
-  image = np.zeros((256, 256, 3), np.uint8)
-  plain = np.asarray(draw_objects(image, np.array([(50, 60, 90, 80.0)]), ['']))
-  named = np.asarray(draw_objects(image, np.array([(50, 60, 90, 80.0)]), ['cat\n']))
-  rows, columns = np.nonzero((plain != named).any(axis=-1))
-  assert rows.min() >= 45 and rows.max() <= 61 and columns.min() >= 49 and columns.max() < 90
+  shown = np.array([(50, 20, 80, 40.0)]), np.array([1]), masks, ('cat', 'dog')
+  drawn = draw_canvas(image, (90, 128), *shown)
+  expected = draw_objects(image, *shown[:2], shown[3], masks=masks, scale=2)
+  assert drawn.shape == (200, 256, 3) and (expected != 40).any()
+  np.testing.assert_array_equal(np.delete(drawn, 180, axis=0), np.delete(expected, 180, axis=0))
+  assert (drawn[180] == 128).all()
+  np.testing.assert_array_equal(draw_canvas(image, (100, 128), *shown), expected)
 
 
 @pytest.mark.parametrize(
-  'hw, size', [((64, 96), (256, 171)), ((800, 1344), (512, 305)), ((300, 300), (300, 300))]
+  'hw, size', [((64, 96), (171, 256)), ((800, 1344), (305, 512)), ((300, 300), (300, 300))]
 )
 def test_pictures_are_neither_tiny_nor_huge(hw, size):
-  assert draw_objects(np.zeros((*hw, 3), np.uint8), np.zeros((0, 4)), []).size == size
+  assert draw_canvas(np.zeros((*hw, 3), np.uint8), hw, *NOTHING, ()).shape == (*size, 3)
 
 
 def test_a_batch_is_drawn(tmp_path):
@@ -53,9 +46,9 @@ def test_a_batch_is_drawn(tmp_path):
     assert pixels.shape == (rows * (h + GAP) + GAP, columns * (w + GAP) + GAP, 3)
   there = batch['labels'][0] >= 0
   masks = np.unpackbits(batch['masks'][0][there], axis=-1).astype(bool)
-  names = [source.class_names[label] for label in batch['labels'][0][there]]
-  first = draw_objects(batch['image'][0], batch['boxes'][0][there], names, masks, batch['image_hw'][0])
-  np.testing.assert_array_equal(pixels[GAP : GAP + h, GAP : GAP + w], np.asarray(first))
+  objects = batch['boxes'][0][there], batch['labels'][0][there], masks
+  first = draw_canvas(batch['image'][0], batch['image_hw'][0], *objects, source.class_names)
+  np.testing.assert_array_equal(pixels[GAP : GAP + h, GAP : GAP + w], first)
 
 
 def test_a_batch_without_objects_is_drawn(tmp_path):

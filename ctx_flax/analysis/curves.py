@@ -31,14 +31,34 @@ def read_metrics(workdir):
   return {name: tuple(np.array(values, np.float64).T) for name, values in found.items()}
 
 
-def tested_weights(metrics):
+def tested_weights(metrics, metric='accuracy'):
   """'EMA' or 'raw': whose test metrics there are, the averaged ones' first; '' for none."""
-  return next((w for w in ('EMA', 'raw') if f'test/{w}/accuracy' in metrics), '')
+  return next((w for w in ('EMA', 'raw') if f'test/{w}/{metric}' in metrics), '')
 
 
 def stages_in(metrics):
   """The numbers of the stages of which {name: ...} holds metrics, ascending."""
   return sorted({int(match[1]) for match in map(BY_STAGE.fullmatch, metrics) if match})
+
+
+def add_line(panel, metrics, name, style, factor=1, label=None):
+  """Draws a metric of training batches as a line, if there is one of that name."""
+  if name in metrics:
+    steps, values = metrics[name]
+    panel.plot(steps, factor * values, **style | {'marker': ''}, label=label)
+
+
+def add_marks(panel, metrics, name, style, factor=1, label=None):
+  """Draws a metric of tests as marks, if there is one of that name."""
+  if name in metrics:
+    steps, values = metrics[name]
+    panel.plot(steps, factor * values, **style | {'linestyle': '', 'markersize': 6}, label=label)
+
+
+def explain(figure, title, weights):
+  """Says above a figure of curves what its lines and marks are."""
+  marks = f'marks: test images, {weights} weights' if weights else 'not tested'
+  figure.suptitle(f'{figures.run_title(title)}\nlines: training batches, {marks}')
 
 
 def draw(metrics, title):
@@ -57,17 +77,11 @@ def draw(metrics, title):
     panel = panels[kind]
     for stage in stages_in(metrics):
       style = figures.series_style(stage - 1)
-      if f'train/{kind}{stage}' in metrics:
-        steps, values = metrics[f'train/{kind}{stage}']
-        panel.plot(steps, factor * values, **style | {'marker': ''}, label=f'stage {stage}')
-      if f'test/{weights}/{kind}{stage}' in metrics:
-        steps, values = metrics[f'test/{weights}/{kind}{stage}']
-        panel.plot(steps, factor * values, **style | {'linestyle': '', 'markersize': 6})
+      add_line(panel, metrics, f'train/{kind}{stage}', style, factor, f'stage {stage}')
+      add_marks(panel, metrics, f'test/{weights}/{kind}{stage}', style, factor)
     panel.set_ylabel(f'{kind}, {unit}' if factor == 1 else f'{kind} ({unit})')
   panels['recall'].set_title('images whose class the stage still considers')
-  if 'learning_rate' in metrics:
-    steps, values = metrics['learning_rate']
-    panels['learning rate'].plot(steps, values, **figures.series_style(0) | {'marker': ''})
+  add_line(panels['learning rate'], metrics, 'learning_rate', figures.series_style(0))
   panels['learning rate'].set_ylabel('learning rate')
   for kind, panel in panels.items():
     panel.set_xlabel('step')
@@ -75,8 +89,7 @@ def draw(metrics, title):
       panel.legend(frameon=False, fontsize='small')
     elif kind == 'recall':
       panel.text(0.5, 0.5, 'a plain network drops no class', ha='center', transform=panel.transAxes)
-  marks = f'marks: test images, {weights} weights' if weights else 'not tested'
-  figure.suptitle(f'{figures.run_title(title)}\nlines: training batches, {marks}')
+  explain(figure, title, weights)
   return figure
 
 
@@ -87,12 +100,8 @@ def draw_beside(runs):
     for number, (name, metrics) in enumerate(runs.items()):
       style, weights = figures.series_style(number), tested_weights(metrics)
       last = max(stages_in(metrics), default=0)
-      if f'train/{kind}{last}' in metrics:
-        steps, values = metrics[f'train/{kind}{last}']
-        panel.plot(steps, factor * values, **style | {'marker': ''}, label=figures.run_title(name))
-      if f'test/{weights}/{kind}{last}' in metrics:
-        steps, values = metrics[f'test/{weights}/{kind}{last}']
-        panel.plot(steps, factor * values, **style | {'linestyle': '', 'markersize': 6})
+      add_line(panel, metrics, f'train/{kind}{last}', style, factor, figures.run_title(name))
+      add_marks(panel, metrics, f'test/{weights}/{kind}{last}', style, factor)
     panel.set_xlabel('step')
     panel.set_ylabel('loss of the last stage (nats)' if kind == 'loss' else 'accuracy of the last stage (%)')
     if runs:

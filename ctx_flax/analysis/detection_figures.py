@@ -40,9 +40,9 @@ def close_up(pixels, boxes, labels, class_names, scores=None, masks=None, side=S
   return draw_objects(part, boxes, labels, class_names, scores=scores, masks=masks, scale=scale)
 
 
-def gallery(pictures, captions, heading, title):
+def gallery(pictures, captions, heading, title, columns=COLUMNS):
   """A Figure of pictures uint8 (h, w, 3) of any sizes with their captions; `title` is that of the run."""
-  columns = min(COLUMNS, max(len(pictures), 1))
+  columns = min(columns, max(len(pictures), 1))
   rows = max(math.ceil(len(pictures) / columns), 1)
   figure, axes = figures.new_figure(rows, columns, width=max(2.5, 5 / columns), height=2.9)
   for panel in axes.flat:
@@ -57,7 +57,7 @@ def gallery(pictures, captions, heading, title):
   return figure
 
 
-def precision_curves(precision, class_names, title, threshold=0.5):
+def precision_curves(precision, class_names, title, threshold=0.5, kind=''):
   """A Figure of precision against recall: of every class, and their mean.
 
   Args:
@@ -65,6 +65,7 @@ def precision_curves(precision, class_names, title, threshold=0.5):
     class_names: n names.
     title: of the run.
     threshold: intersection over union of a hit.
+    kind: of what, 'box' or 'mask'.
   """
   precision = np.asarray(precision)
   average = precision.mean(1)
@@ -91,7 +92,7 @@ def precision_curves(precision, class_names, title, threshold=0.5):
   panel.set_ylabel('precision at this recall or more (%)')
   panel.set_xlim(0, 100)
   panel.set_ylim(0, 101)
-  figure.suptitle(f'Precision at IoU {threshold:g}\n{run_title(title)}')
+  figure.suptitle(f'Precision at {kind} IoU {threshold:g}\n{run_title(title)}'.replace('  ', ' '))
   return figure
 
 

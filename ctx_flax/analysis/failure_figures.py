@@ -43,17 +43,24 @@ def gallery(pixels, table, title, contextual=True):
   return figure
 
 
-def confusion_bars(pairs, class_names, title):
-  """A Figure of what `failures.confusions` returned, the most frequent one at the top."""
+def confusion_bars(pairs, class_names, title, counted='images'):
+  """A Figure of confusions, the most frequent one at the top.
+
+  Args:
+    pairs: what `failures.confusions` returned, or `errors.confused_pairs` of detections.
+    class_names: by number.
+    title: of the run.
+    counted: what is confused, a key of each pair.
+  """
   figure, axes = figures.new_figure(width=8, height=1.4 + 0.3 * max(len(pairs), 1))
   panel = axes[0, 0]
   names = [f'{short(class_names[p["true"]])}  →  {short(class_names[p["predicted"]])}' for p in pairs]
   places = np.arange(len(pairs))[::-1]
-  bars = panel.barh(places, [p['images'] for p in pairs], color=figures.COLOURS[6], edgecolor='black')
-  panel.bar_label(bars, [f'{p["images"]} ({100 * p["share"]:.0f} %)' for p in pairs], padding=3, fontsize=8)
+  bars = panel.barh(places, [p[counted] for p in pairs], color=figures.COLOURS[6], edgecolor='black')
+  panel.bar_label(bars, [f'{p[counted]:,} ({100 * p["share"]:.0f} %)' for p in pairs], padding=3, fontsize=8)
   panel.set_yticks(places, names)
-  panel.set_xlabel('test images (% of the class)')
-  panel.set_xlim(0, 1.4 * max([p['images'] for p in pairs], default=1))  # room for the numbers
+  panel.set_xlabel(f'test {counted} (% of the class)')
+  panel.set_xlim(0, 1.4 * max([p[counted] for p in pairs], default=1))  # room for the numbers
   panel.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
   # Of the figure, not of the axes: what the class names leave of the width is too little for it.
   figure.suptitle(f'Most frequent confusions, true → predicted\n{run_title(title)}')

@@ -3,20 +3,17 @@
 import re
 
 import numpy as np
-import rich.table
-import rich.text
 
 from ctx_flax.analysis import calibration, failure_figures, figures, records
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.images import chosen_images
+from ctx_flax.analysis.printed import end_of, print_table
 from ctx_flax.analysis.run import check_task, open_run
 from ctx_flax.analysis.stage_decisions import decide
 from ctx_flax.files import printable
-from ctx_flax.terminal import console
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
-SHOWN = 10  # mistakes and confusions that are printed
-LONGEST = 22  # letters of an image's name in the table
+NAMES = 'image', 'true class', 'predicted'  # the printed columns that hold no numbers
 OPTIONS = 'images', 'pairs', 'bins'
 
 
@@ -183,16 +180,17 @@ def _print(run, numbers):
   mistakes, pairs = numbers['mistakes'], numbers['confusions']
   listed = mistakes['most_confident']
   wrong = [
-    (_end(image), true, f'{100 * p_true:.1f}', predicted, f'{100 * p:.1f}', str(dropped))
+    (end_of(image), true, f'{100 * p_true:.1f}', predicted, f'{100 * p:.1f}', str(dropped))
     for _, image, true, p_true, predicted, p, dropped in zip(*listed.values(), strict=True)
   ]
-  _print_table(
-    'The most confident mistakes', ('image', 'true class', '%', 'predicted', '%', 'dropped'), wrong
+  print_table(
+    'The most confident mistakes', ('image', 'true class', '%', 'predicted', '%', 'dropped'), wrong, NAMES
   )
   confused = [
     (pair['true'], pair['predicted'], f'{pair["images"]}', f'{100 * pair["share"]:.1f}') for pair in pairs
   ]
-  _print_table('The most frequent confusions', ('true class', 'predicted', 'images', '% of class'), confused)
+  columns = 'true class', 'predicted', 'images', '% of class'
+  print_table('The most frequent confusions', columns, confused, NAMES)
   for name, what in (('accuracy', 'accuracy by stage'), ('recall', 'true class considered')):
     if len(numbers[name]) > 1:
       print(f'{what}: ' + ', '.join(f'{s}: {100 * v:.1f} %' for s, v in numbers[name].items()))
@@ -206,22 +204,3 @@ def _print(run, numbers):
       f'of the mistakes {mistakes["by_selection"]:,} decided by the drop of the true class, '
       f'{mistakes["by_last_stage"]:,} by the last stage'
     )
-
-
-def _print_table(title, columns, rows):
-  """Prints the first SHOWN rows; names that are too long for the screen end in an ellipsis."""
-  if not rows:
-    return
-  table = rich.table.Table(title=title)
-  for column in columns:
-    named = column in ('image', 'true class', 'predicted')
-    table.add_column(column, justify='left' if named else 'right', no_wrap=not named)
-  for row in rows[:SHOWN]:
-    table.add_row(*(rich.text.Text(printable(text), no_wrap=True, overflow='ellipsis') for text in row))
-  console().print(table)
-
-
-def _end(name):
-  """The end of a path, which tells images apart."""
-  name = printable(name)
-  return name if len(name) <= LONGEST else '…' + name[1 - LONGEST :]

@@ -1,27 +1,20 @@
 """One HTML file about a run: its config, curves, pictures, network and environment."""
 
 import dataclasses
-import importlib.metadata
 import io
-import json
-import platform
 
-import jax
 import numpy as np
 from PIL import Image
 
-from ctx_flax import files
-from ctx_flax.analysis import curves, failures, figures, grad_cam, offsets, page, recall_curves
+from ctx_flax.analysis import curves, failures, grad_cam, offsets, page, recall_curves, report_sections
 from ctx_flax.analysis.funnel import funnel
 from ctx_flax.analysis.images import chosen_images
 from ctx_flax.analysis.predict import describe
+from ctx_flax.analysis.report_sections import pictures
 from ctx_flax.analysis.run import check_task, open_beside, open_run
-from ctx_flax.files import printable
 from ctx_flax.models.summary import summarise
-from ctx_flax.training import run_folder
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
-PACKAGES = 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'grain', 'orbax-checkpoint'
 TOP = 3  # classes of a stage in the table of funnels
 
 
@@ -47,8 +40,7 @@ def report(config, workdir):
     grad_cam.check_settings(config)
     failures.check_settings(config.failures)
     offsets.check_settings(config.offsets)
-    if config.report.images < 1:
-      raise ValueError(f'report.images must be 1 or more, but is {config.report.images}')
+    report_sections.check_settings(config.report)
     run = open_run(config, workdir)
     beside = None
     if config.report.beside:
@@ -61,8 +53,7 @@ def report(config, workdir):
 def with_options(run):
   """The run's config, with the images that the report explains, spread over the test set's classes."""
   config = run.config.copy_and_resolve_references()
-  chosen = np.linspace(0, len(run.source) - 1, min(config.report.images, len(run.source)))
-  indices = tuple(dict.fromkeys(int(i) for i in chosen))
+  indices = report_sections.spread(config.report.images, len(run.source))
   config.grad_cam.update(images='', indices=indices, classes=(), plain=config.report.beside)
   config.offsets.update(images='', indices=indices)
   return config
@@ -71,24 +62,16 @@ def with_options(run):
 def write(run, beside=None):
   """Computes and writes what `report` promises, of an open run; `beside` is a second one."""
   contextual = run.model.contextual
-  metrics = curves.read_metrics(run.workdir)
   sections = []
   failed = failures.write(run)
   found = {run.title: (run, failed)}
   if beside is not None:
-    found[beside.title] = (beside, failures.decisions(beside))
+    found[report_sections.title_beside(run, beside)] = (beside, failures.decisions(beside))
   sections.append(('summary', 'Summary', summary(found)))
-  path = run.folder / 'report.html'
-  with failed_report(path):
-    if metrics:
-      drawn = figures.save(curves.draw(metrics, run.title), run.folder / 'curves')
-      content = page.picture(drawn[0], 'Loss, accuracy, recall and learning rate while training')
-    else:
-      content = page.paragraph(f'There is no metrics.jsonl in {run.workdir}, so there are no curves.')
-    if beside is not None:
-      both = {one.title: curves.read_metrics(one.workdir) for one, _ in found.values()}
-      drawn = figures.save(curves.draw_beside(both), run.folder / 'curves_beside')
-      content += page.picture(drawn[0], f'{run.title} and {beside.title}')
+  with failed_report(run.folder / report_sections.FILE):
+    content = report_sections.training(
+      run, beside, curves.draw, curves.draw_beside, 'Loss, accuracy, recall and learning rate while training'
+    )
     sections.append(('curves', 'Training', content))
     sections.append(('funnel', 'What the stages think', funnels(run)))
     if contextual:
@@ -97,18 +80,8 @@ def write(run, beside=None):
     if contextual:
       sections.append(('offsets', 'Where the kernels sample', pictures(offsets.write(run), CAPTIONS)))
     sections.append(('failures', 'Where it fails', pictures(failed, CAPTIONS)))
-    swept = sorted(run.workdir.glob('sweep-*/sweep.png'))
-    if swept:
-      content = ''.join(page.picture(one, f'Runs of {one.parent.name}') for one in swept)
-      sections.append(('sweeps', 'Sweeps', content))
-    sections.append(('network', 'The network', network(run)))
-    sections.append(('config', 'Config', config_table(run.config)))
-    sections.append(('environment', 'Environment of this report', environment()))
-    weights = f'{run.weights} weights of step {run.step}' if run.step else f'weights of {run.title}'
-    intro = f'{run.config.model.name} on {run.config.data.name}, {weights}'
-    files.write_text(path, page.page(f'{run.workdir.resolve().name}', intro, sections))
-  print(f'{printable(path)}: {path.stat().st_size / 1e6:.1f} MB, needs nothing else', flush=True)
-  return path
+    what = f'{run.config.model.name} on {run.config.data.name}'
+    return report_sections.write_page(run, what, run.task.layers(run.config, run.model), sections)
 
 
 CAPTIONS = {
@@ -124,13 +97,6 @@ CAPTIONS = {
   'offsets_contexts': 'The contexts of the test images, two principal components',
   'offsets_kernel_deltas': 'The kernel deltas of the test images, two principal components',
 }
-
-
-def pictures(found, captions):
-  """The figures of an analysis: the 'files' of what it returned, each with its caption."""
-  return ''.join(
-    page.picture(path.with_name(f'{path.name}.png'), captions[name]) for name, path in found['files'].items()
-  )
 
 
 def summary(found):
@@ -189,28 +155,3 @@ def funnels(run):
   stages = [f'stage {step["stage"]}' for step in said['funnel']]
   what = 'image' if run.model.segments == 1 else 'middle frame'
   return page.table([what, 'class', *stages], rows)
-
-
-def network(run):
-  """Parameters and multiply-accumulates, block by block."""
-  side = run.config.data.image_size
-  layers = summarise(run.model, run.model.example_shape(side), depth=1)
-  rows = [
-    [x.path, x.kind, ' x '.join(map(str, x.shape)), x.parameters, round(x.macs / 1e6, 3)] for x in layers
-  ]
-  return page.table(['block', 'kind', 'output', 'parameters', 'million MACs'], rows)
-
-
-def config_table(config):
-  """Every field of the config."""
-  rows = [[name, json.dumps(value)] for name, value in run_folder.fields(config).items()]
-  return page.details(f'all {len(rows)} fields', page.table(['field', 'value'], rows))
-
-
-def environment():
-  """Versions and devices of the process that makes the report."""
-  device = jax.devices()[0]
-  rows = [['Python', platform.python_version()], ['system', f'{platform.system()} {platform.machine()}']]
-  rows += [['devices', f'{jax.device_count()} x {device.device_kind} ({device.platform})']]
-  rows += [[name, importlib.metadata.version(name)] for name in PACKAGES]
-  return page.table(['', ''], rows)

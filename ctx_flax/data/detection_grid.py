@@ -6,20 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ctx_flax import files
-from ctx_flax.data.fonts import font_file
+from ctx_flax.data.object_drawing import draw_objects
 
 SIDE = (256, 512)  # pixels of the longer side of a canvas in the grid: enlarged below, reduced above
 GAP = 4
-LINE = 12  # height of a name
-SHADE = 0.45  # of the colour in a mask
-# Of the objects by turns: told apart on photographs, and by most who do not see red or green.
-COLOURS = (
-  *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0)),
-  *((204, 121, 167), (255, 255, 255)),
-)
 
 
 def save_detection_grid(
@@ -40,52 +33,40 @@ def save_detection_grid(
   ):
     there = labels >= 0
     masks = np.unpackbits(bits[there], axis=-1).astype(bool)
-    captions = [class_names[label] for label in labels[there]]
-    images.append(draw_objects(image, boxes[there], captions, masks, hw))
+    images.append(draw_canvas(image, hw, boxes[there], labels[there], masks, class_names))
   columns = math.ceil(math.sqrt(len(images)))
-  w, h = images[0].size
+  h, w, _ = images[0].shape
   size = columns * (w + GAP) + GAP, -(-len(images) // columns) * (h + GAP) + GAP
   grid = Image.new('RGB', size, 'white')
-  for i, picture in enumerate(images):
-    grid.paste(picture, (GAP + i % columns * (w + GAP), GAP + i // columns * (h + GAP)))
+  for i, drawn in enumerate(images):
+    grid.paste(Image.fromarray(drawn), (GAP + i % columns * (w + GAP), GAP + i // columns * (h + GAP)))
   with files.replacing(path) as part:
     grid.save(part, 'PNG')
 
 
-def draw_objects(
-  image: np.ndarray,
+def draw_canvas(
+  pixels: np.ndarray,
+  image_hw: Sequence[int],
   boxes: np.ndarray,
-  captions: Sequence[str],
-  masks: np.ndarray | None = None,
-  image_hw: Any = None,
-) -> Image.Image:
-  """A picture of an image with objects: masks in colours, boxes and captions.
+  labels: np.ndarray,
+  masks: np.ndarray,
+  class_names: Sequence[str],
+) -> np.ndarray:
+  """An image with its objects, and a frame where the padding begins.
 
   Args:
-    image: uint8 (h, w, 3).
-    boxes: float (n, 4), (x1, y1, x2, y2) in pixels.
-    captions: n strings.
-    masks: bool (n, h, w), if there are any.
-    image_hw: (h, w) of the part that is image, if the rest is padding: it is framed.
+    pixels: uint8 (h, w, 3), the canvas.
+    image_hw: (h, w) of the part of it that is image.
+    boxes, labels, masks, class_names: see `draw_objects`.
 
   Returns:
-    A Pillow image of the size of `image` times a factor: of a reasonable size on a screen.
+    uint8 (h * factor, w * factor, 3), of a reasonable size on a screen.
   """
-  h, w = image.shape[:2]
-  pixels = image.astype(np.float32)
-  colours = [COLOURS[i % len(COLOURS)] for i in range(len(boxes))]
-  for mask, colour in zip(() if masks is None else masks, colours, strict=False):
-    pixels[mask] += SHADE * (np.array(colour, np.float32) - pixels[mask])
+  h, w, _ = pixels.shape
   factor = min(max(1.0, SIDE[0] / max(h, w)), SIDE[1] / max(h, w))
-  size = max(1, round(w * factor)), max(1, round(h * factor))
-  picture = Image.fromarray(pixels.astype(np.uint8))
-  picture = picture.resize(size, Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BOX)
-  draw, font = ImageDraw.Draw(picture), ImageFont.truetype(font_file('DejaVuSans'), LINE - 2)
-  if image_hw is not None and tuple(image_hw) != (h, w):
-    draw.rectangle((-1, -1, image_hw[1] * factor, image_hw[0] * factor), outline='gray')
-  for box, colour, caption in zip(boxes, colours, captions, strict=True):
-    x1, y1, x2, y2 = (float(value) * factor for value in box)
-    draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour)
-    place = x1 + 1, max(0, y1 - LINE)
-    draw.text(place, files.printable(caption), colour, font, stroke_width=1, stroke_fill='black')
-  return picture
+  drawn = draw_objects(pixels, boxes, labels, class_names, masks=masks, scale=factor)
+  if tuple(image_hw) == (h, w):
+    return drawn
+  picture = Image.fromarray(drawn)
+  ImageDraw.Draw(picture).rectangle((-1, -1, image_hw[1] * factor, image_hw[0] * factor), outline='gray')
+  return np.asarray(picture)

@@ -27,8 +27,9 @@ def _add_failures(config):
   config.failures = failures = ml_collections.ConfigDict()  # --mode=failures
   failures.images = 24  # most confident false detections, and missed objects, in the galleries and tables
   failures.pairs = 15  # most frequent confusions
-  failures.score = 0.5  # least score of the detections that count in the confusions and for missed objects
+  failures.score = 0.5  # least score of detections that count, but for the galleries and curves
   failures.overlap = 0.5  # IoU from which a detection is of an object
+  failures.kind = 'mask'  # whose IoU; or 'box'
 
 
 def _add_report(config):
@@ -56,6 +57,7 @@ RULES: dict[str, Rule] = {
   'failures.pairs': Whole(1),
   'failures.score': SCORE,
   'failures.overlap': Number(0, 1, above=True, text='an IoU, above 0 and at most 1'),
+  'failures.kind': Choice(('mask', 'box')),
   'report.beside': Text(),
   'report.images': Whole(1, 10_000),
   'export.canvas': Tuple(Whole(1, 8192), 'must be (height, width), 1 to 8192, or ()', (0, 2)),

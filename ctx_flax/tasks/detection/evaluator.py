@@ -12,7 +12,7 @@ from ctx_flax.data import detection_pipeline
 from ctx_flax.files import printable
 from ctx_flax.tasks.detection.ground_truth import GroundTruth
 from ctx_flax.tasks.detection.images import network_inputs
-from ctx_flax.tasks.detection.results import KINDS, write_results
+from ctx_flax.tasks.detection.results import KINDS, Result, write_results
 from ctx_flax.tasks.detection.tally import CocoTally
 from ctx_flax.training.halt import failed_report
 from ctx_flax.training.task import Batch
@@ -59,11 +59,12 @@ class DetectionEvaluator:
   def tally(self, weights: str) -> 'ResultsTally':
     """Collects detections; its files are named after the weights, 'raw' or 'EMA'."""
     source, options = self._source, self._config.eval
-    collected = CocoTally(self._ground_truth, source.image_ids, source.category_ids, area=options.area)
+    collected = CocoTally(self.ground_truth, source.image_ids, source.category_ids, area=options.area)
     return ResultsTally(collected, is_annotated(source), options.results, weights)
 
   @functools.cached_property
-  def _ground_truth(self) -> GroundTruth:
+  def ground_truth(self) -> GroundTruth:
+    """The annotated objects of all images."""
     return GroundTruth(self._source.ground_truth())
 
 
@@ -80,6 +81,11 @@ class ResultsTally:
   def __init__(self, collected: CocoTally, annotated: bool, folder: str, weights: str):
     self._collected, self._annotated = collected, annotated
     self._folder, self._weights = folder, weights
+
+  @property
+  def results(self) -> list[Result]:
+    """The detections so far, see ctx_flax.tasks.detection.results."""
+    return self._collected.results
 
   def add(self, rows: Mapping[str, Any]) -> None:
     """Takes the rows of a batch."""

@@ -31,15 +31,26 @@ def progress(values: Mapping[str, float]) -> str:
   return f'{100 * values["accuracy0"]:.1f} % of regions right, {values["positives0"]:.0f} of an object'
 
 
+def rows(results: Results) -> list[list[str]]:
+  """COCO's metrics of masks and boxes: [[weights, 'mask' or 'box', and what COLUMNS name], ...].
+
+  [] if nothing was annotated.
+  """
+  return [
+    [weights, kind, *(_percent(values[f'{kind}_{name}']) for name in COLUMNS)]
+    for weights, values in results.items()
+    for kind in reversed(KINDS)
+    if f'{kind}_ap' in values
+  ]
+
+
 def table(results: Results) -> Any:
   """A table of COCO's metrics for masks and boxes; '' if nothing was annotated."""
   shown = rich.table.Table()
   for column in ('weights', 'of', *COLUMNS.values()):
     shown.add_column(column, justify='left' if column in ('weights', 'of') else 'right')
-  for weights, values in results.items():
-    for kind in reversed(KINDS):
-      if f'{kind}_ap' in values:
-        shown.add_row(weights, kind, *(_percent(values[f'{kind}_{name}']) for name in COLUMNS))
+  for row in rows(results):
+    shown.add_row(*row)
   lost = max(values.get('overflow', 0.0) for values in results.values())
   if lost:
     shown.caption = (
