@@ -25,8 +25,8 @@ PARAMETERS = {
   'ctx_resnet50': 27_971_582,
   'ctx_resnet_mini': 1_177_690,
 }
-# 80 classes on plain ConvNeXt-T: published to the million. 1e9 multiply-accumulates at 1280 x 800; published are
-# 262 and 741.
+# 80 classes on plain ConvNeXt-T: published to the million. 1e9 multiply-accumulates at 1280 x 800; published
+# are 262 and 741.
 DETECTOR_PARAMETERS = {'mask_rcnn': 48_095_376, 'cascade_mask_rcnn': 85_930_578}
 DETECTOR_GMAC = {'mask_rcnn': 261.9, 'cascade_mask_rcnn': 740.2}
 CONTEXTUAL_BLOCKS = {

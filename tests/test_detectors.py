@@ -48,7 +48,7 @@ def test_the_values_of_mmdetection(golden, name):
     close(found.masks[i, : len(labels)], f'mask_prob{i}', 5e-4)
 
 
-# An image whose height is a multiple of 32, so that boxes reach its end, what makes its width one, and a canvas.
+# An image whose height is a multiple of 32, so that boxes reach its end, its width as one, and a canvas.
 VALID, PADDED, CANVAS = (96, 50), (96, 64), (128, 160)
 
 

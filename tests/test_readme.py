@@ -94,8 +94,9 @@ def test_linked_files_exist():
   for page in (ROOT / 'README.md', *DOCS):
     for target in re.findall(r'\]\((?!http)(.*?)\)', page.read_text()):
       path, _, anchor = target.partition('#')
-      assert (page.parent / path).exists(), target
-      headings = re.findall(r'^#+ (.*)$', (page.parent / path).read_text(), re.MULTILINE) if anchor else []
+      linked = page.parent / path if path else page
+      assert linked.exists(), target
+      headings = re.findall(r'^#+ (.*)$', linked.read_text(), re.MULTILINE) if anchor else []
       known = [re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-') for heading in headings]
       assert not anchor or anchor in known, target
   for room in re.findall(r'^\| `((?:ctx_flax/|configs|main|tests)\S*?)` \|', TEXT, re.MULTILINE):

@@ -51,8 +51,8 @@ def weights_of(samples: Samples, cells: jax.Array, bins: int, sampling_ratio: in
   if sampling_ratio:
     first, terms = jnp.zeros_like(cell), sampling_ratio
   else:
-    # However many samples a bin has, only those within a cell of this one count. As n of them are in more than
-    # n - 1 cells, these are at most three, after at most one that is too far. One more for rounding.
+    # However many samples a bin has, only those within a cell of this one count. As n of them are in more
+    # than n - 1 cells, these are at most three, after at most one that is too far. One more for rounding.
     apart = jnp.where(length > 0, length / divisor, 1)
     first, terms = jnp.clip(jnp.floor((cell - 1 - low) / apart - 0.5), 0, divisor - 1), 5
   sample = first + jnp.arange(terms, dtype=start.dtype)[:, None, None, None]

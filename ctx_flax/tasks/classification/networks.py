@@ -1,7 +1,6 @@
 """From config.model to a network, and the classes that it tells apart."""
 
 import dataclasses
-import functools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 
 from ctx_flax.models import DETECTORS, MODELS, create_model, used_keywords
 from ctx_flax.training import restore
+from ctx_flax.training.compilation import jit_to_run_once
 from ctx_flax.training.parallel import AXIS
 
 
@@ -44,12 +44,12 @@ def model_keywords(config: Any, num_classes: int) -> dict[str, Any]:
 
 def initial_variables(config: Any, model: Any, key: jax.Array) -> Any:
   """Initial {'params', 'batch_stats'?}, made with one image, or clip, of data.image_size pixels a side."""
-  return _initial_variables(model, config.data.image_size, key)
+  return _initial_variables(key, model=model, side=config.data.image_size)
 
 
 # Plans, restored weights and first states ask for those of one network: it is traced once in a process.
-@functools.partial(jax.jit, static_argnames=('model', 'side'))
-def _initial_variables(model: Any, side: int, key: jax.Array) -> Any:
+@jit_to_run_once('model', 'side')
+def _initial_variables(key: jax.Array, *, model: Any, side: int) -> Any:
   return model.init(key, jnp.zeros((1, *model.example_shape(side))), train=False)
 
 

@@ -1,7 +1,6 @@
 """From config.model to a detector, and the classes that it and its backbone tell apart."""
 
 import dataclasses
-import functools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 from ctx_flax.models import DETECTORS, MODELS, create_model, families, is_contextual, used_keywords
 from ctx_flax.nearest import nearest
 from ctx_flax.training import restore, run_folder
+from ctx_flax.training.compilation import jit_to_run_once
 from ctx_flax.training.parallel import AXIS
 
 
@@ -115,12 +115,12 @@ def with_contexts(config: Any, workdir: Any) -> Any:
 
 def initial_variables(model: Any, key: jax.Array) -> Any:
   """Initial {'params', 'batch_stats'?}, made with the smallest image that there is."""
-  return _initial_variables(model, key)
+  return _initial_variables(key, model=model)
 
 
 # Plans, restored weights and first states ask for those of one detector: it is traced once in a process.
-@functools.partial(jax.jit, static_argnames='model')
-def _initial_variables(model: Any, key: jax.Array) -> Any:
+@jit_to_run_once('model')
+def _initial_variables(key: jax.Array, *, model: Any) -> Any:
   return model.init(key, jnp.zeros((1, *model.example_shape())), method=_all_layers)
 
 
