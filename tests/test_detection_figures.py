@@ -42,6 +42,7 @@ def test_the_gallery():
   texts = drawn_texts(figure)
   assert all(fits for _, fits in texts) and ('False detections\na run', True) in texts
   assert ('none', True) in drawn_texts(detection_figures.gallery([], [], 'False detections', 'a run'))
+  assert len(detection_figures.gallery(pictures, captions, '', 'a run', columns=4).axes) == 8
 
 
 def test_curves_name_the_best_and_the_worst():
@@ -58,6 +59,8 @@ def test_curves_name_the_best_and_the_worst():
   assert labels[0] == 'cat: AP 100.0' and labels[-1] == f'mean of 19 classes: AP {100 * mean:.1f}'
   np.testing.assert_allclose(lines[-1].get_ydata(), 100 * mean)
   assert all(fits for _, fits in drawn_texts(figure))
+  of_masks = detection_figures.precision_curves(precision, NAMES, 'a run', kind='mask')
+  assert ('Precision at mask IoU 0.5\na run', True) in drawn_texts(of_masks)
   few = detection_figures.precision_curves(precision[:4], NAMES[:4], 'a run', threshold=0.75)
   assert len(few.axes[0].get_legend().get_texts()) == 5
   assert ('Precision at IoU 0.75\na run', True) in drawn_texts(few)

@@ -26,7 +26,8 @@ def test_false_detections_have_reasons(config):
   np.testing.assert_allclose(table['overlap'], [0, 0.9, 0.975, 0.375, 0.35])
   assert table['index'] == [1, 0, 0, 0, 0] and table['image'][0] == 'folder/2.png'
   assert [table[side][2] for side in ('x', 'y', 'width', 'height')] == [120, 10, 40, 39]
-  values = numbers(found, options(kind=config.failures.kind, score=0.65))
+  # One of them has just this score.
+  values = numbers(found, options(kind=config.failures.kind, score=0.7))
   assert values['false_detections'] == {
     'detections': 5,
     'false': 3,

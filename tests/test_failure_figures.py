@@ -91,6 +91,13 @@ def test_titles_of_runs():
 def test_no_mistakes_are_said():
   empty = {name: [] for name in TABLE}
   gallery = failure_figures.gallery(np.zeros((0, 8, 8, 3), np.uint8), empty, 'a run')
-  bars = failure_figures.confusion_bars([], ['cat'], 'a run')
-  for figure in (gallery, bars):
-    assert ('no mistakes', True) in drawn_texts(figure)
+  assert ('no mistakes', True) in drawn_texts(gallery)
+  for counted in ('images', 'objects'):
+    bars = failure_figures.confusion_bars([], ['cat'], 'a run', counted)
+    assert (f'no confused {counted}', True) in drawn_texts(bars)
+
+
+def test_confused_objects():
+  pairs = [{'true': 0, 'predicted': 1, 'objects': 4000, 'share': 0.5}]
+  (axes,) = failure_figures.confusion_bars(pairs, ['cat', 'dog'], 'a run', 'objects').axes
+  assert [text.get_text() for text in axes.texts] == ['4,000 (50 %)'] and 'objects' in axes.get_xlabel()

@@ -65,7 +65,7 @@ def confusion_bars(pairs, class_names, title, counted='images'):
   # Of the figure, not of the axes: what the class names leave of the width is too little for it.
   figure.suptitle(f'Most frequent confusions, true → predicted\n{run_title(title)}')
   if not pairs:
-    panel.text(0.5, 0.5, 'no mistakes', ha='center', va='center', transform=panel.transAxes)
+    panel.text(0.5, 0.5, f'no confused {counted}', ha='center', va='center', transform=panel.transAxes)
   return figure
 
 
