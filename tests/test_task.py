@@ -12,6 +12,7 @@ from run_files import arrays, metric_lines
 
 from ctx_flax.configs import default
 from ctx_flax.data import pipeline
+from ctx_flax.data.digits import ArraySource
 from ctx_flax.tasks import task_of
 from ctx_flax.training import check, evaluation, loop, parallel
 from ctx_flax.training.checkpoints import Checkpoints
@@ -41,6 +42,25 @@ def test_it_trains_and_is_tested_on_every_image_once(whole, capsys):
   assert lines[-1]['train/loss'] == lines[-1]['train/error'] < lines[0]['train/error']
   assert evaluation.evaluate(settings(), workdir, TASK) == results
   assert f'correlation {results["raw"]["correlation"]:.3f}' in capsys.readouterr().out
+
+
+def test_a_test_tells_of_its_examples_and_how_far_it_is(whole, monkeypatch, capsys):
+  original = MeanColour.open_source
+
+  class Remarks(ArraySource):
+    remarks = ('3 of 63 images are not there',)
+
+  def with_remarks(self, config, split):
+    source = original(self, config, split)
+    return Remarks(**vars(source))
+
+  monkeypatch.setattr(MeanColour, 'open_source', with_remarks)
+  evaluation.evaluate(settings(), whole[0], TASK)
+  first, *tested = capsys.readouterr().out.splitlines()
+  assert first == '3 of 63 images are not there'
+  shown = [re.match(r'tested (\d+)/60  examples  \d+:\d\d left', line) for line in tested]
+  counts = [int(match[1]) for match in shown if match]
+  assert counts == sorted(set(counts)) and counts[-1] == 60 and len(counts) > 1
 
 
 def test_killed_and_resumed_it_computes_the_same_bits(whole, tmp_path, monkeypatch):

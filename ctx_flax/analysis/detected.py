@@ -2,17 +2,15 @@
 
 import dataclasses
 import sys
-import time
 from typing import Any
 
-from ctx_flax.data import canvases, detection_pipeline, detection_plan
+from ctx_flax.data import detection_pipeline
 from ctx_flax.files import printable
 from ctx_flax.tasks.detection.evaluator import DetectionEvaluator, is_annotated
 from ctx_flax.tasks.detection.ground_truth import GroundTruth
 from ctx_flax.tasks.detection.results import Result
 from ctx_flax.training import evaluation, parallel
 from ctx_flax.training import step as steps
-from ctx_flax.training.logging import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,19 +54,10 @@ def detect(run: Any) -> Detected:
   config, source = run.config, run.source
   evaluator = _Keeping(config, run.model, source)
   step = parallel.pmap_eval_step(steps.make_eval_step(evaluator))
-  batches, done, began = _batches(config, source), 0, time.monotonic()
-  with Progress(batches, 0, stream=sys.stderr) as progress:
-
-    def tell() -> bool:
-      nonlocal done
-      done += 1
-      remaining = (time.monotonic() - began) / done * (batches - done)
-      progress.update(done, f'tested: {len(source):,} {run.task.examples}', remaining)
-      return False  # never stops
-
+  with evaluation.progress_of(source, stream=sys.stderr) as progress:
     bad = evaluation.bad_examples(run.task, source, config, progress.warn)
-    variants = {run.weights: run.variables}
-    results = evaluation.test(run.task, evaluator, step, variants, source, config, bad, tell)
+    variants, tell = {run.weights: run.variables}, evaluation.teller(progress, source, run.task)
+    results = evaluation.test(run.task, evaluator, step, variants, source, config, bad, tell=tell)
   index = {image: number for number, image in enumerate(source.image_ids.tolist())}
   kept = evaluator.kept.results
   return Detected(evaluator.ground_truth, kept, results[run.weights], bad.take(), index)
@@ -80,11 +69,3 @@ class _Keeping(DetectionEvaluator):
   def tally(self, weights: str) -> Any:
     self.kept = super().tally(weights)
     return self.kept
-
-
-def _batches(config: Any, source: Any) -> int:
-  """How many batches the test images make."""
-  sizes = canvases.both_orientations(config.data.canvases)
-  size = config.eval.batch_size
-  plan = detection_plan.eval_plan(source.hw, config.eval.short_side, config.data.long_side, sizes, size)
-  return len(plan.images) // size

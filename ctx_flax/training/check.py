@@ -23,7 +23,7 @@ COMPILED = 'temporary, by the compiler'
 
 
 def check(config: Any, workdir: str | os.PathLike[str], task: Task) -> dict[str, Any]:
-  """Prints the network, the memory of a device, the schedule and a batch; writes nothing.
+  """Prints the network, the memory of a device, the schedule and a batch; writes no run.
 
   Whatever refuses `train` refuses this too: both begin with the same plan.
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,9 +47,13 @@ def evaluate(config: Any, workdir: str | os.PathLike[str], task: Task) -> Result
     origin, _, variants = restore.restore_variants(config, workdir, task, model)
   eval_step = parallel.pmap_eval_step(steps.make_eval_step(evaluator))
   first = jax.process_index() == 0
-  with bad_data(), Progress(last=0, start=0, active=first) as progress:
+  if first:
+    for line in getattr(source, 'remarks', ()):
+      print(line, flush=True)
+  with bad_data(), progress_of(source, active=first) as progress:
     bad = bad_examples(task, source, config, progress.warn)
-    results = test(task, evaluator, eval_step, variants, source, config, bad)
+    tell = teller(progress, source, task)
+    results = test(task, evaluator, eval_step, variants, source, config, bad, tell=tell)
   left_out = int(distributed.total([bad.take()])[0])
   if first:
     console().print(task.table(results))
@@ -61,6 +66,26 @@ def evaluate(config: Any, workdir: str | os.PathLike[str], task: Task) -> Result
 def bad_examples(task: Task, source: Any, config: Any, warn: Callable[[str], Any]) -> BadImages:
   """The BadImages of a source."""
   return BadImages(lambda index: task.describe_bad(source, index, config), warn, task.examples)
+
+
+def progress_of(source: Any, active: bool = True, stream: Any = None) -> Progress:
+  """The display of a test of all examples of a source, of which each process counts its own."""
+  return Progress(_own(source), 0, active=active, stream=stream, verb='tested')
+
+
+def teller(progress: Progress, source: Any, task: Task) -> Callable[[int], None]:
+  """A function that shows how many examples have been tested, and the remaining time."""
+  began, last = time.monotonic(), _own(source)
+
+  def tell(tested):
+    remaining = (time.monotonic() - began) / max(tested, 1) * (last - tested)
+    progress.update(tested, task.examples, remaining)
+
+  return tell
+
+
+def _own(source):
+  return -(-len(source) // jax.process_count())
 
 
 class Interrupted(Exception):
@@ -76,6 +101,7 @@ def test(
   config: Any,
   bad: BadImages,
   stop: Callable[[], bool] = lambda: False,
+  tell: Callable[[int], Any] = lambda tested: None,
 ) -> Results:
   """The metrics of each of {name: variables} over all examples of a source, which is read once.
 
@@ -88,6 +114,7 @@ def test(
     config: uses eval and data.
     bad: is told of these.
     stop: is asked between two batches, at the same point by every process.
+    tell: is told after every batch how many examples this process has tested.
 
   Raises:
     Interrupted: stop() said so.
@@ -98,11 +125,14 @@ def test(
   batches = task.eval_batches(source, config, jax.process_index(), jax.process_count())
   passes = over_images.outputs_of(eval_step, placed, batches, bad, task.unreadable[0], config.data.prefetch)
   try:
-    for outputs, _ in passes:
+    tested = 0
+    for outputs, batch in passes:
       for name, (batch_sums, rows) in outputs.items():
         sums[name] = terms.add(sums[name], batch_sums)
         if rows:
           tallies[name].add(_examples(parallel.fetch(rows)))
+      tested += int((batch['weight'] > 0).sum())
+      tell(tested)
       if stop():
         raise Interrupted
   finally:

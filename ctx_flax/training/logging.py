@@ -18,10 +18,12 @@ class Progress:
     terminal: whether to draw a bar; by default whether the standard output is a terminal.
     active: False shows nothing but warnings; of several processes one tells.
     stream: where it is shown; None is the standard output.
+    verb: what is said before the numbers of steps.
   """
 
-  def __init__(self, last, start, terminal=None, active=True, stream=None):
+  def __init__(self, last, start, terminal=None, active=True, stream=None, verb='step'):
     self._last = last
+    self._verb = verb
     self._shown = start
     self._bar = None
     self._active = active
@@ -39,7 +41,7 @@ class Progress:
     if not self._active:
       return
     minutes, seconds = divmod(round(remaining), 60)
-    line = f'step {step}/{self._last}  {text}  {minutes}:{seconds:02d} left'
+    line = f'{self._verb} {step}/{self._last}  {text}  {minutes}:{seconds:02d} left'
     if self._bar:
       self._bar.update(self._task, completed=step, description=line)
     elif step == self._last or step * LINES // self._last > self._shown * LINES // self._last:
