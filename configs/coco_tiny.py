@@ -6,14 +6,31 @@ python main.py --config=configs/coco_tiny.py         the contextual backbone
 python main.py --config=configs/coco_tiny.py:plain   the plain one under the same budget
 The backbone has never classified, so that its contexts are of classes that mean nothing at first: what the
 image heads look for is random and stays so, as no gradient reaches them; what the embeddings of the chosen
-classes say is learned. What the method is worth is to be seen with a backbone from ImageNet.
+classes say is learned. What the method is worth is to be seen with a backbone that has classified many:
+
+python main.py --config=configs/coco_tiny.py:patches --config.init.weights=RUN         one of patches.py
+python main.py --config=configs/coco_tiny.py:plain_patches --config.init.weights=RUN   patches.py:plain
 Variants: those of VARIANTS below.
 """
 
 from ctx_flax.configs import default
 
+# The network of configs/patches.py, whose classes contexts are made of, and which stay as they are.
+PATCHES = {
+  'model.dims': (),
+  'model.depths': (),
+  'model.layer_scale_init': 0.1,
+  'model.context_classes': 0,
+  'model.class_counts': (),
+  'model.embed_dim': 256,
+  'model.mask_gain': 1.0,
+  'init.allow_missing': ('detector',),
+  'init.freeze': (),
+}
 VARIANTS = {
   'plain': {'model.backbone': 'convnext_mini', 'init.freeze': ()},
+  'patches': PATCHES,
+  'plain_patches': PATCHES | {'model.backbone': 'convnext_mini'},
   'epochs': 'train.epochs',
   'lr': 'optimizer.learning_rate',
   'seed': 'seed',

@@ -241,6 +241,10 @@ class TestGroundTruth:
       (lambda d: d.pop('annotations'), "there is no list of 'annotations'"),
       (lambda d: d['images'][1].pop('width'), r"record 1 \(from 0\) of 'images' lacks 'width'"),
       (lambda d: d['categories'][0].pop('id'), r"record 0 \(from 0\) of 'categories' lacks 'id'"),
+      (lambda d: d['images'][1].update(width='x'), "record 1 .* has 'width': 'x', expected an integer"),
+      (lambda d: d['images'][1].update(id=d['images'][0]['id']), 'record 1 .* has the id .* of another one'),
+      (lambda d: d['images'].append(5), "record 2 .* of 'images' is 5: expected an object"),
+      (lambda d: d['annotations'].append(5), "of 'annotations' is 5: expected an object"),
     ],
   )
   def test_what_is_no_annotation_file(self, change, message):
@@ -248,6 +252,16 @@ class TestGroundTruth:
     change(dataset)
     with pytest.raises(ValueError, match=message):
       GroundTruth(dataset)
+
+  def test_an_annotation_of_a_list_of_images_does_not_count(self):
+    dataset = annotated(OBJECTS, IMAGES)
+    dataset['annotations'].append(dataset['annotations'][0] | {'image_id': [1]})
+    assert len(GroundTruth(dataset).annotations) == len(OBJECTS)
+
+  def test_a_result_of_an_image_that_is_not_compared(self):
+    result = {'image_id': 7, 'category_id': 1, 'score': 0.5, 'bbox': [0, 0, 4, 4]}
+    with pytest.raises(ValueError, match=r'result 0 \(from 0\) is of image 7, which is not among the 2'):
+      precision_recall(GroundTruth(annotated(OBJECTS, IMAGES)), [result], 'box')
 
   def test_an_image_that_is_not_annotated(self):
     with pytest.raises(ValueError, match='image 3 is not among the 2 that are annotated'):

@@ -75,7 +75,8 @@ def test_operations_of_detectors(monkeypatch):
   assert [(row['operation'], row['path'], row['shape']) for row in rows] == [
     ('RoIAlign 3x3', 'separable', '6 boxes, 64 x 96'),
     ('RoIAlign 3x3', 'windows', '6 boxes, 64 x 96'),
-    ('NMS 0.7', 'ours', '20 boxes'),
+    ('NMS 0.7', 'ours', '20 boxes, at most 20 kept'),
+    ('NMS 0.7', 'ours', '20 boxes, at most 1000 kept'),
     ('mask targets 28x28', 'ours', '6 boxes, 2 masks, 64 x 96'),
   ]
   assert all(row['forward ms'] > 0 and row['temp MB'] > 0 for row in rows)

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import coco_cascade, coco_mask_rcnn, coco_tiny
+from configs import coco_cascade, coco_mask_rcnn, coco_tiny, patches
 from ctx_flax.configs import paths, rules
 from ctx_flax.models import create_model
 from ctx_flax.models.weight_files import flatten
 from ctx_flax.models.weights import expected_variables
+from ctx_flax.tasks.classification.networks import model_keywords as classifier_keywords
 from ctx_flax.tasks.detection.networks import model_keywords
 from ctx_flax.tasks.detection.task import TASK
 from ctx_flax.training import optimizer, starting_point
@@ -85,6 +86,21 @@ def test_variants_are_legal_and_make_detectors(recipe):
       assert model.contextual == (not variant.startswith('plain'))
       assert model.stages == len(config.loss.stage_weights)
       assert model.dtype == (jnp.float32 if variant == 'float32' or recipe is coco_tiny else jnp.bfloat16)
+
+
+@pytest.mark.parametrize('variant, name', [('patches', ''), ('plain_patches', 'plain')])
+def test_the_backbone_may_be_the_network_of_patches(variant, name):
+  config = patches.get_config(name)
+  classifier = create_model(**classifier_keywords(config, 200))
+  config = coco_tiny.get_config(variant)
+  config.model.context_classes = 200  # as the weights say
+  theirs = {key: x.shape for key, x in flatten(expected_variables(classifier)['params']).items()}
+  ours = {key: x.shape for key, x in flatten(expected_variables(detector(config))['params']).items()}
+  backbone = {
+    key.removeprefix('backbone/'): shape for key, shape in ours.items() if key.startswith('backbone/')
+  }
+  lacking = {key for key in backbone if theirs.get(key) != backbone[key]}
+  assert len(backbone) > 50 and all('output_norm' in key for key in lacking)
 
 
 def test_fields_of_detectors_have_their_defaults():

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from detection_runs import STEPS, detection_run_config, make_detection_run, write_images
+from PIL import Image
 from run_files import arrays, half, make_run, metric_lines, on_batch
 from tiny import tiny_config
 
@@ -58,6 +59,8 @@ def test_a_run_of_a_detector(whole):
   }
   assert losses <= lines[0].keys() and lines[-1]['train/loss'] < lines[0]['train/loss']
   assert (workdir / 'augmented.png').stat().st_size > 1000
+  with Image.open(workdir / 'tested.png') as image:  # four columns, two images with what is detected in each
+    assert image.width > 4 * 256
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def test_what_only_selects_classes_has_no_gradient_and_stays():
   # Nothing is left to compile of a gradient that nothing reaches.
   gradients = jax.jit(jax.grad(total))(selecting)
   assert not any(gradient.any() for gradient in jax.tree.leaves(gradients))
-  init = {'freeze': (), 'allow_missing': (), 'weights': '', 'pretrained_rate': 1.0}
+  init = {'freeze': (), 'allow_missing': (), 'weights': 'RUN', 'pretrained_rate': 1.0}
   config = ml_collections.ConfigDict({'init': init})
   factor = rate_factor(config, network=model)
   stays = {path for path in flatten(layers) if factor(f'backbone/contextualizer/{path}') == 0}

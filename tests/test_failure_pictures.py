@@ -10,6 +10,7 @@ from PIL import Image
 from ctx_flax.analysis import failure_pictures
 from ctx_flax.data.coco import Objects
 from ctx_flax.data.object_drawing import class_colour
+from ctx_flax.tasks.detection import pictures
 
 
 class Grays(Source):
@@ -28,7 +29,7 @@ class Grays(Source):
 def captions(monkeypatch):
   """Collects what `draw_objects` is told to write, and where."""
   told = []
-  original = failure_pictures.draw_objects
+  original = failure_pictures.detection_figures.draw_objects
   monkeypatch.setattr(
     failure_pictures.detection_figures,
     'draw_objects',
@@ -71,10 +72,10 @@ def test_an_image_that_cannot_be_read_is_black():
 
 
 def test_annotated_and_detected_side_by_side():
-  annotated, detected = failure_pictures.annotated_and_detected(Grays(), by_hand(), 1, 0.5)
+  annotated, detected = pictures.annotated_and_detected(Grays(), by_hand(), 1, 0.5)
   assert annotated.shape == detected.shape == (128, 256, 3)
   assert (annotated == 120).all() and (detected[25, :26] == class_colour(2)).all()
-  assert (failure_pictures.annotated_and_detected(Grays(), by_hand(), 1, 0.995)[1] == 120).all()
-  annotated, detected = failure_pictures.annotated_and_detected(Grays(), by_hand(), 0, 0.85)
+  assert (pictures.annotated_and_detected(Grays(), by_hand(), 1, 0.995)[1] == 120).all()
+  annotated, detected = pictures.annotated_and_detected(Grays(), by_hand(), 0, 0.85)
   # The dog is annotated, and no dog is detected there.
   assert (annotated[63, 154:204] == class_colour(1)).all() and (detected[63, 154:204] == 60).all()

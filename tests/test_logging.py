@@ -84,6 +84,7 @@ def test_every_line_is_json(tmp_path):
 def test_progress_without_a_terminal_is_few_plain_lines(capsys):
   with logging.Progress(last=1000, start=0, terminal=False) as progress:
     progress.note('a note')
+    progress.within('step 0: 64 images tested')
     for step in range(1, 1001):
       progress.update(step, 'loss 0.5  800 images/s', 75.0)
   written = capsys.readouterr().out
@@ -102,6 +103,9 @@ def test_progress_on_a_terminal_is_a_bar(capsys, monkeypatch):
   written = capsys.readouterr().out
   assert '\x1b[' in written and 'step 50: [0.5]' in written
   assert 'step 70/100  loss 0.5  800 images/s  0:05 left' in written
+  with logging.Progress(last=100, start=40, terminal=True) as progress:
+    progress.within('step 70: 64 images tested')
+  assert 'step 70: 64 images tested' in capsys.readouterr().out
 
 
 def test_the_machine_is_not_named(tmp_path):

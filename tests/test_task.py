@@ -63,6 +63,20 @@ def test_a_test_tells_of_its_examples_and_how_far_it_is(whole, monkeypatch, caps
   assert counts == sorted(set(counts)) and counts[-1] == 60 and len(counts) > 1
 
 
+def test_it_may_draw_what_the_averaged_weights_did(whole, monkeypatch):
+  drawn = []
+  draw = lambda self, tally, source, path, config: drawn.append((tally, len(source), path))
+  monkeypatch.setattr(MeanColour, 'draw_tested', draw)
+  results = loop.train(settings(), whole[0], TASK)  # it is finished: tested once more
+  ((tally, images, path),) = drawn
+  assert images == 60 and path == whole[0] / 'tested.png'
+  assert (
+    tally.result({'error': (0.0, 1.0)})['correlation']
+    == results['EMA']['correlation']
+    != results['raw']['correlation']
+  )
+
+
 def test_killed_and_resumed_it_computes_the_same_bits(whole, tmp_path, monkeypatch):
   original = pipeline.train_batches
 

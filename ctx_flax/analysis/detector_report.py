@@ -11,11 +11,11 @@ from ctx_flax.analysis import (
   report_sections,
 )
 from ctx_flax.analysis.detected import check_testable, detect
-from ctx_flax.analysis.failure_pictures import annotated_and_detected
 from ctx_flax.analysis.printed import end_of
 from ctx_flax.analysis.report_sections import pictures
 from ctx_flax.analysis.run import DETECTORS, check_task, open_beside, open_run
 from ctx_flax.tasks.detection import reports
+from ctx_flax.tasks.detection.pictures import annotated_and_detected
 from ctx_flax.training.halt import bad_data, bad_input, failed_report
 
 CAPTIONS = {

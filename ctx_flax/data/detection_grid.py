@@ -34,8 +34,12 @@ def save_detection_grid(
     there = labels >= 0
     masks = np.unpackbits(bits[there], axis=-1).astype(bool)
     images.append(draw_canvas(image, hw, boxes[there], labels[there], masks, class_names))
-  columns = math.ceil(math.sqrt(len(images)))
-  h, w, _ = images[0].shape
+  save_grid(images, path, columns=math.ceil(math.sqrt(len(images))))
+
+
+def save_grid(images: Sequence[np.ndarray], path: str | os.PathLike[str], columns: int) -> None:
+  """Writes pictures uint8 (h, w, 3) as a PNG, row by row, in cells of the size of the largest, atomically."""
+  h, w = (max(image.shape[axis] for image in images) for axis in (0, 1))
   size = columns * (w + GAP) + GAP, -(-len(images) // columns) * (h + GAP) + GAP
   grid = Image.new('RGB', size, 'white')
   for i, drawn in enumerate(images):

@@ -4,6 +4,7 @@ from ctx_flax.layers.blocks import Bottleneck, ConvNeXtBlock, DropPath, LayerSca
 from ctx_flax.layers.contextual_conv import ContextualConv
 from ctx_flax.layers.contextualizer import Contextualizer
 from ctx_flax.layers.deform_conv import DeformConv
+from ctx_flax.layers.feature_pyramid import FeaturePyramid
 from ctx_flax.layers.normalization import BatchNorm, LayerNorm
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
   'ConvNeXtBlock',
   'DeformConv',
   'DropPath',
+  'FeaturePyramid',
   'LayerNorm',
   'LayerScale',
 ]

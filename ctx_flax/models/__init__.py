@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 import jax.numpy as jnp
 
 from ctx_flax.models.convnext import ConvNeXt
-from ctx_flax.models.detection import CascadeMaskRCNN, Detector, MaskRCNN
+from ctx_flax.models.detection import CascadeMaskRCNN, Detections, Detector, MaskRCNN
 from ctx_flax.models.network import Network
 from ctx_flax.models.resnet import ResNet
 from ctx_flax.nearest import nearest
@@ -15,8 +15,11 @@ from ctx_flax.nearest import nearest
 __all__ = [
   'DETECTORS',
   'MODELS',
+  'CascadeMaskRCNN',
   'ConvNeXt',
+  'Detections',
   'Detector',
+  'MaskRCNN',
   'Network',
   'ResNet',
   'create_model',

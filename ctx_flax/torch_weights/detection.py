@@ -1,4 +1,8 @@
-"""The names of MMDetection's detectors, of versions 2 and 3, with ConvNeXt or ResNet as the backbone."""
+"""The names of MMDetection's detectors with ConvNeXt or ResNet as the backbone.
+
+Those of version 2, to which ConvNeXt's own code adds its network; version 3 has the same ones for ResNet, and
+for ConvNeXt those of another library.
+"""
 
 from collections.abc import Sequence
 

@@ -13,7 +13,7 @@ from ctx_flax.terminal import console
 from ctx_flax.training import distributed, over_images, parallel, restore, setup, terms
 from ctx_flax.training import step as steps
 from ctx_flax.training.feed import BadImages
-from ctx_flax.training.halt import bad_data, bad_input
+from ctx_flax.training.halt import bad_data, bad_input, failed_report
 from ctx_flax.training.logging import Progress
 from ctx_flax.training.task import Evaluator, Task
 
@@ -102,6 +102,7 @@ def test(
   bad: BadImages,
   stop: Callable[[], bool] = lambda: False,
   tell: Callable[[int], Any] = lambda tested: None,
+  picture: pathlib.Path | None = None,
 ) -> Results:
   """The metrics of each of {name: variables} over all examples of a source, which is read once.
 
@@ -115,6 +116,7 @@ def test(
     bad: is told of these.
     stop: is asked between two batches, at the same point by every process.
     tell: is told after every batch how many examples this process has tested.
+    picture: where the task may draw what it has seen with the last of the variants.
 
   Raises:
     Interrupted: stop() said so.
@@ -137,7 +139,11 @@ def test(
         raise Interrupted
   finally:
     passes.close()
-  return {name: tally.result(parallel.fetch(sums[name])) for name, tally in tallies.items()}
+  results = {name: tally.result(parallel.fetch(sums[name])) for name, tally in tallies.items()}
+  if picture is not None and jax.process_index() == 0:
+    with failed_report(picture):
+      task.draw_tested([*tallies.values()][-1], source, picture, config)
+  return results
 
 
 def _examples(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

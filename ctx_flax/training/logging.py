@@ -48,6 +48,11 @@ class Progress:
       print(line, file=self._stream, flush=True)
       self._shown = step
 
+  def within(self, text):
+    """Says on a terminal what takes long within a step; in a log it is no news."""
+    if self._active and self._bar:
+      self._bar.update(self._task, description=text)
+
   def note(self, text):
     """Prints a line that stays."""
     if self._active:

@@ -206,6 +206,8 @@ class Run:
       plan.config,
       self.bad_tests,
       stop=lambda: distributed.total([bool(self.received)])[0] > 0,
+      tell=lambda tested: self.progress.within(f'step {self.step}: {tested:,} {plan.task.examples} tested'),
+      picture=plan.workdir / 'tested.png',
     )
 
   def save(self, value: float | None = None) -> None:

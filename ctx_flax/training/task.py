@@ -157,6 +157,16 @@ class Task(Protocol):
   def draw(self, batch: Batch, source: Any, path: Any, config: Config) -> None:
     """Draws the first training batch of a run as a PNG."""
 
+  def draw_tested(self, tally: Tally, source: Any, path: Any, config: Config) -> None:
+    """Draws what a test in training has seen as a PNG; by default nothing.
+
+    Args:
+      tally: of the test, with all rows; of the averaged weights, if the run keeps them.
+      source: the test examples.
+      path: of the picture, which is that of the test before, if there was one.
+      config: of the run.
+    """
+
   def progress(self, values: Mapping[str, float]) -> str:
     """Words about the training metrics for the progress display, beside the loss."""
     return ''

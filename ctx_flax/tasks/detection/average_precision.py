@@ -75,7 +75,8 @@ def precision_recall(
     backend: of BACKENDS; '' for the first that is installed.
 
   Raises:
-    ValueError: an unknown name, a result that lacks what is compared, or an annotation without mask.
+    ValueError: an unknown name, a result that lacks what is compared or is of another image, or an annotation
+      without mask.
     ImportError: pycocotools or the backend is not installed.
   """
   for name, value, known in (('kind', kind, tuple(KINDS)), ('area', area, AREAS)):
@@ -83,6 +84,12 @@ def precision_recall(
       raise ValueError(f'{name} must be one of {", ".join(known)}, but is {value!r}')
   by_mask = kind == 'mask' and area == 'mask'
   check_results(results, kind, *(() if by_mask else ('box',)))
+  for number, result in enumerate(results):
+    if result['image_id'] not in ground_truth.images:
+      raise ValueError(
+        f'result {number} (from 0) is of image {result["image_id"]!r}, which is not among the '
+        f'{len(ground_truth.images)} that are compared'
+      )
   check_masks(ground_truth, kind)
   coco, evaluation, evaluator = _load(backend)
   with _silent(coco, evaluation):

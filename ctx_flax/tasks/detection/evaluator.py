@@ -87,6 +87,11 @@ class ResultsTally:
     """The detections so far, see ctx_flax.tasks.detection.results."""
     return self._collected.results
 
+  @property
+  def ground_truth(self) -> GroundTruth:
+    """The annotated objects of all images."""
+    return self._collected.ground_truth
+
   def add(self, rows: Mapping[str, Any]) -> None:
     """Takes the rows of a batch."""
     self._collected.add(rows)

@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 from ctx_flax.data import coco_masks
@@ -35,8 +35,8 @@ class GroundTruth:
     remarks: lines about what was left out.
 
   Raises:
-    ValueError: a list is missing, a record of an image or a category lacks something, an image that is to
-      count is not listed, or no annotation has a mask.
+    ValueError: a list is missing, a record of an image or a category lacks something or has the id of another
+      one, an image that is to count is not listed, or no annotation has a mask.
     ImportError: masks need pycocotools, which is not installed.
   """
 
@@ -46,8 +46,10 @@ class GroundTruth:
     for key in ('images', 'annotations', 'categories'):
       if not isinstance(dataset.get(key), list):
         raise ValueError(f'there is no list of {key!r}: these are no annotations in the format of COCO')
-    images = {record['id']: record for record in _complete(dataset, 'images', 'height', 'width')}
-    categories = {record['id']: record['name'] for record in _complete(dataset, 'categories', 'name')}
+    images = _by_id(dataset, 'images', {'height': int, 'width': int})
+    categories = {
+      number: record['name'] for number, record in _by_id(dataset, 'categories', {'name': str}).items()
+    }
     self.category_ids = tuple(sorted(categories))
     self.class_names = tuple(printable(categories[category]) for category in self.category_ids)
     chosen = set(images if image_ids is None else image_ids)
@@ -58,8 +60,13 @@ class GroundTruth:
     self.masks = masks
     self.annotations: list[dict[str, Any]] = []
     left_out: dict[str, list[str]] = {'box': [], 'mask': []}
-    for record in dataset['annotations']:
-      if record.get('image_id') not in chosen or record.get('category_id') not in categories:
+    for number, record in enumerate(dataset['annotations']):
+      if not isinstance(record, dict):
+        raise ValueError(f"record {number} (from 0) of 'annotations' is {record!r:.40}: expected an object")
+      ids = record.get('image_id'), record.get('category_id')
+      if (
+        not all(isinstance(one, Hashable) for one in ids) or ids[0] not in chosen or ids[1] not in categories
+      ):
         continue
       copy, lacking = self._checked(record)
       if lacking:
@@ -122,13 +129,23 @@ def read_ground_truth(
     raise ValueError(f'{printable(path)}: {error}') from None
 
 
-def _complete(dataset: Mapping[str, Any], name: str, *keys: str) -> Iterable[dict[str, Any]]:
-  """The records of a list, each with an id and the keys."""
+def _by_id(dataset: Mapping[str, Any], name: str, kinds: Mapping[str, type]) -> dict[Any, dict[str, Any]]:
+  """The records of a list by their ids, each with the keys, of their kinds."""
+  records: dict[Any, dict[str, Any]] = {}
   for number, record in enumerate(dataset[name]):
-    missing = [key for key in ('id', *keys) if key not in record]
-    if missing:
-      raise ValueError(f'record {number} (from 0) of {name!r} lacks {missing[0]!r}')
-    yield record
+    where = f'record {number} (from 0) of {name!r}'
+    if not isinstance(record, dict):
+      raise ValueError(f'{where} is {record!r:.40}: expected an object')
+    for key, kind in {'id': int, **kinds}.items():
+      if key not in record:
+        raise ValueError(f'{where} lacks {key!r}')
+      if not isinstance(record[key], kind) or isinstance(record[key], bool):
+        expected = {int: 'an integer', str: 'a text'}[kind]
+        raise ValueError(f'{where} has {key!r}: {record[key]!r:.40}, expected {expected}')
+    if record['id'] in records:
+      raise ValueError(f'{where} has the id {record["id"]} of another one')
+    records[record['id']] = record
+  return records
 
 
 def _code(mask: Any, h: int, w: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class CocoTally:
     backend: the same.
 
   Attributes:
+    ground_truth: as above.
     results: of the images so far, see ctx_flax.tasks.detection.results.
   """
 
@@ -40,7 +41,7 @@ class CocoTally:
     backend: str = '',
   ):
     self.results: list[Result] = []
-    self._ground_truth = ground_truth
+    self.ground_truth = ground_truth
     self._image_ids = np.asarray(image_ids).tolist()
     self._category_ids = np.asarray(category_ids).tolist()
     self._settings = kinds, area, backend
@@ -62,7 +63,7 @@ class CocoTally:
         raise ValueError(f'a row is of image {index} of a source of {len(self._image_ids)} images')
       self._seen.add(index)
       image_id = self._image_ids[index]
-      image = self._ground_truth.images[image_id]
+      image = self.ground_truth.images[image_id]
       detections = {name: rows[name][row] for name in ('boxes', 'scores', 'labels', 'valid')}
       if 'mask' in self._settings[0]:
         detections['masks'] = rows['masks'][row]
@@ -71,4 +72,4 @@ class CocoTally:
 
   def result(self, sums: Terms) -> dict[str, float]:
     """The metrics of `average_precision.coco_metrics`, and the means of what was summed."""
-    return summarise(sums, {}) | coco_metrics(self._ground_truth, self.results, *self._settings)
+    return summarise(sums, {}) | coco_metrics(self.ground_truth, self.results, *self._settings)

@@ -11,7 +11,7 @@ from ctx_flax.data.image_files import IMAGE
 from ctx_flax.files import printable
 from ctx_flax.models import Detector
 from ctx_flax.models.summary import summarise
-from ctx_flax.tasks.detection import networks, reports
+from ctx_flax.tasks.detection import networks, pictures, reports
 from ctx_flax.tasks.detection.average_precision import AREAS
 from ctx_flax.tasks.detection.evaluator import DetectionEvaluator, is_annotated
 from ctx_flax.tasks.detection.objective import objective
@@ -93,6 +93,9 @@ class Detection(Task):
 
   def draw(self, batch: Batch, source: Any, path: str | os.PathLike[str], config: Any) -> None:
     detection_grid.save_detection_grid(dict(batch), path, source.class_names, GRID)
+
+  def draw_tested(self, tally: Any, source: Any, path: str | os.PathLike[str], config: Any) -> None:
+    pictures.save_tested(source, tally, path)
 
   def progress(self, values: Mapping[str, float]) -> str:
     return reports.progress(values)
