@@ -32,6 +32,19 @@ CONVNEXT_TINY = (
   "--config.optimizer.groups=(('contextualizer/.*', 1.0, 1.0), ('(?!contextualizer/).*', 0.5, 2.0))",
 )
 RESNET_TINY = ('--config.model.dims=(8,8,8,8)',)
+# Tests a run as one of two processes, and prints all digits of the results.
+EVALUATE = """
+import json, sys
+from ctx_flax.configs import saved
+from ctx_flax.tasks import run
+from ctx_flax.training import distributed
+
+changes, workdir, address, process = sys.argv[1:]
+distributed.join(address, 2, int(process))
+config = saved.get_config(workdir)
+config.update_from_flattened_dict(json.loads(changes))
+print(json.dumps(run.evaluate(config, workdir)))
+"""
 
 
 def start(*arguments, devices=1, program=('main.py',)):

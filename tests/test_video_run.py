@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from clip_runs import STEPS, clip_run_config
-from program import free_address, start
+from program import EVALUATE, free_address, start
 from run_files import arrays, half, metric_lines, on_batch
 
 from ctx_flax.configs import saved
@@ -16,19 +16,6 @@ from ctx_flax.tasks import run
 from ctx_flax.training.halt import Halt
 
 SLOW = pytest.mark.slow
-# Tests a run as one of two processes, and prints all digits of the results.
-EVALUATE = """
-import json, sys
-from ctx_flax.configs import saved
-from ctx_flax.tasks import run
-from ctx_flax.training import distributed
-
-changes, workdir, address, process = sys.argv[1:]
-distributed.join(address, 2, int(process))
-config = saved.get_config(workdir)
-config.update_from_flattened_dict(json.loads(changes))
-print(json.dumps(run.evaluate(config, workdir)))
-"""
 
 
 @pytest.fixture(scope='module')
