@@ -1,5 +1,6 @@
 """Initial values of a network, drawn by NumPy: compiling the network's own initialisation takes seconds."""
 
+import functools
 import math
 
 import jax
@@ -11,8 +12,17 @@ ONES, ZEROS = ('scale', 'var'), ('bias', 'mean', 'draws', 'zero')
 
 def initial_values(model, shape=(32, 32, 3), seed=0, **keywords):
   """Variables for images of `shape`, as numpy arrays: norms start as identities, kernels are LeCun normal."""
-  images = jnp.zeros((1, *shape))
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False, **keywords))
+  return drawn(model, _shapes(model, tuple(shape), **keywords), seed)
+
+
+@functools.cache
+def _shapes(model, shape, **keywords):
+  images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+  return jax.eval_shape(lambda key, x: model.init(key, x, train=False, **keywords), jax.random.key(0), images)
+
+
+def drawn(model, shapes, seed=0):
+  """Values for variables of these shapes and dtypes."""
   rng = np.random.default_rng(seed)
 
   def value(path, leaf):
@@ -33,4 +43,4 @@ def initial_values(model, shape=(32, 32, 3), seed=0, **keywords):
 def moved(tree, scale, seed=1):
   """The tree with normal noise of a standard deviation of `scale` on every value."""
   rng = np.random.default_rng(seed)
-  return jax.tree.map(lambda x: (x + scale * rng.normal(size=x.shape)).astype(x.dtype), tree)
+  return jax.tree.map(lambda x: (np.asarray(x) + scale * rng.normal(size=x.shape)).astype(x.dtype), tree)
