@@ -43,6 +43,7 @@ CONVNEXT = {'stem_stride': 2, 'layer_scale_init': 0.5}
 CONTEXTUAL = {'embed_dim': 16, 'class_counts': (4, 3, 2)}
 
 
+@functools.cache
 def network(name, **keywords):
   """(model, variables, images): two images of 32 px; a ConvNeXt's stages have maps of 16, 8, 4, 2 pixels."""
   model = create_model(name, **TINY, **keywords)

@@ -1,11 +1,12 @@
 """What a run leaves in its folder: reading it, making it without training, and what happens in a batch."""
 
 import contextlib
+import functools
 import json
 
 import jax
 import numpy as np
-from initial_values import initial_values
+from initial_values import drawn
 from tiny import model_and_optimizer
 
 from ctx_flax.data import pipeline
@@ -38,15 +39,25 @@ def contents(workdir):
 
 def make_run(config, workdir, step=2):
   """The folder of a run that stopped at `step`, its weights and averaged weights random, each its own."""
-  source = task_of(config).open_source(config, 'train')
+  task = task_of(config)
+  source = task.open_source(config, 'train')
   model, tx = model_and_optimizer(config, source.num_classes)
-  shape = model.example_shape(config.data.image_size)
-  state = create_state(initial_values(model, shape), tx, config.train.ema_decay > 0)
+  # Traced as by what reads the run, so that the process traces it once.
+  initial = functools.partial(task.initial_variables, config, model.clone(axis_name=None))
+  variables = drawn(model, jax.eval_shape(initial, jax.random.key(0)))
+  # By NumPy: jax would compile an operation for each shape. An optimizer starts with zeros.
+  shapes = jax.eval_shape(lambda v: create_state(v, tx, config.train.ema_decay > 0), variables)
+  state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   rng = np.random.default_rng(step)
   disturbed = lambda tree: jax.tree.map(
     lambda x: x + np.float32(0.05) * rng.random(x.shape, np.float32), tree
   )
-  state = state.replace(step=np.int32(step), params=disturbed(state.params), ema=disturbed(state.ema))
+  state = state.replace(
+    step=np.int32(step),
+    params=disturbed(variables['params']),
+    batch_stats=variables.get('batch_stats', {}),
+    ema=disturbed(variables) if state.ema else {},
+  )
   run_folder.claim(workdir, config)
   with Checkpoints(workdir / 'checkpoints') as checkpoints:
     checkpoints.save(step, restore.as_trees(state))

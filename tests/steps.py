@@ -1,5 +1,6 @@
 """Single steps of training: settings, batches, optimizers and states for them, and how trees are compared."""
 
+import functools
 import types
 
 import jax
@@ -89,10 +90,15 @@ def create_state(model, tx, shape, ema):
   Whole networks start as they do for users: from other values gradients are not as well conditioned.
   """
   if isinstance(model, Network):
-    variables = jax.jit(lambda key: model.init(key, jnp.zeros((1, *shape)), train=False))(jax.random.key(0))
+    variables = _initial(model, tuple(shape), jax.random.key(0))
   else:
     variables = jax.tree.map(jnp.asarray, initial_values(model, shape))
   return state.create_state(variables, tx, ema)
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'shape'))
+def _initial(model, shape, key):
+  return model.init(key, jnp.zeros((1, *shape)), train=False)
 
 
 def make_train_step(model, tx, config, total_steps=0):

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from initial_values import moved
-from networks import CONTEXTUAL, TINY
+from networks import CONTEXTUAL, TINY, network
 
 from ctx_flax.models import create_model
 from ctx_flax.models.class_funnel import log_mean_probability
@@ -17,14 +16,13 @@ from ctx_flax.torch_weights import load_torch_weights
 T = 4
 
 
-@functools.cache
 def clip_network(name='ctx_resnet_mini', **keywords):
   """(model, variables, clips): two clips of four frames of 32 px."""
   contextual = CONTEXTUAL if name.startswith('ctx_') else {}
-  model = create_model(name, segments=T, **TINY, **contextual, **keywords)
   clips = jax.random.normal(jax.random.key(1), (2, T, 32, 32, 3))
-  variables = jax.jit(lambda key: model.init(key, clips, train=False))(jax.random.key(0))
-  return model, moved(variables, 0.2, seed=0), clips
+  # The parameters are those of the network of images: what a clip makes of its frames has none.
+  _, variables, _ = network(name, **contextual)
+  return create_model(name, segments=T, **TINY, **contextual, **keywords), variables, clips
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -6,11 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from steps import create_state, make_train_step
+from initial_values import initial_values
+from steps import make_train_step
 
 from configs import digits
 from ctx_flax.models import create_model
 from ctx_flax.training.parallel import AXIS
+from ctx_flax.training.state import create_state
 
 
 @pytest.mark.parametrize('frozen', [True, False])
@@ -19,7 +21,7 @@ def test_frozen_norms_keep_their_statistics(frozen):
   config.train.ema_decay = 0.0
   model = create_model('resnet_mini', num_classes=10, depths=(1, 1, 1, 1), dims=(4, 4, 4, 4))
   tx = optax.sgd(0.1)
-  state = create_state(model, tx, (32, 32, 3), ema=False)
+  state = create_state(jax.tree.map(jnp.asarray, initial_values(model)), tx, ema=False)
   batch = {
     'image': jax.random.normal(jax.random.key(1), (1, 4, 32, 32, 3)),
     'label': jnp.arange(4)[None],

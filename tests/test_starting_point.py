@@ -5,11 +5,11 @@ import shutil
 import sys
 import types
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from initial_values import initial_values
 from run_files import arrays, make_run
 from tiny import initial_state, model_and_optimizer, tiny_config
 
@@ -23,6 +23,7 @@ from ctx_flax.tasks.classification.task import TASK
 from ctx_flax.torch_weights import to_torch
 from ctx_flax.training import optimizer, restore, starting_point
 from ctx_flax.training.halt import Halt
+from ctx_flax.training.state import create_state
 
 EMBEDDING = 'params/contextualizer/class_embedding'
 
@@ -175,7 +176,7 @@ def test_files_of_both_kinds(source, tmp_path):
   """Ours, and PyTorch's of the plain network for a contextual one."""
   config = settings()
   model, tx = model_and_optimizer(config)
-  state = initial_state(config, model, tx)
+  state = create_state(initial_values(model), tx, ema=True)
   ours = str(tmp_path / 'ours.safetensors')
   save_weights(ours, start_from(settings(weights=str(source)), model, state)[0].variables, model={})
   started, _ = start_from(settings(weights=ours), model, state)
@@ -184,7 +185,7 @@ def test_files_of_both_kinds(source, tmp_path):
     np.testing.assert_array_equal(flatten(started.ema)[name], value, err_msg=name)
 
   plain = create_model('convnext_mini', depths=config.model.depths, dims=config.model.dims, num_classes=7)
-  variables = jax.jit(plain.init)(jax.random.key(3), jnp.zeros((1, 32, 32, 3)))
+  variables = initial_values(plain, seed=3)
   theirs = str(tmp_path / 'theirs.safetensors')
   torch = {name: np.asarray(v, order='C') for name, v in to_torch(variables, plain, 'facebook').items()}
   safetensors.numpy.save_file(torch, theirs)

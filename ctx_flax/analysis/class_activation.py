@@ -10,6 +10,8 @@ HiResCAM is zero at stages 1-3 of a ConvNeXt: the LayerNorm that follows does no
 of a position are multiplied, so that there g is at right angles to A.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +48,7 @@ def class_activation_map(model, variables, images, classes, stage=0, method='gra
   """
   check(stage, method, len(model.dims))
   name = f'stage{stage or len(model.dims)}'
-  found = jax.eval_shape(lambda: model.apply(variables, images, train=False)[1][name])
+  found = jax.eval_shape(functools.partial(_intermediates, model), variables, images)[name]
   zeros = jnp.zeros(found.shape, found.dtype)
 
   def total(extra):
@@ -60,6 +62,13 @@ def class_activation_map(model, variables, images, classes, stage=0, method='gra
 
   gradients, (scores, features) = jax.grad(total, has_aux=True)(zeros)
   return weigh(features.astype(jnp.float32), gradients.astype(jnp.float32), method), scores
+
+
+@functools.partial(
+  jax.jit, static_argnames='model'
+)  # for their shapes: traced once for all methods and stages
+def _intermediates(model, variables, images):
+  return model.apply(variables, images, train=False)[1]
 
 
 def weigh(features, gradients, method):

@@ -203,10 +203,8 @@ class Network(nn.Module):
     """
     if not self.contextual:
       return {}
-    contextualizer = self.make_contextualizer(parent=None)
-    tables = jax.jit(functools.partial(contextualizer.apply, method='tables'))
     params = {'params': variables['params']['contextualizer']}
-    return {'class_tables': {'contextualizer': tables(params)}}
+    return {'class_tables': {'contextualizer': _tables(self.make_contextualizer(parent=None), params)}}
 
   @nn.nowrap
   def check_images(self, images: jax.Array) -> None:
@@ -238,3 +236,8 @@ class Network(nn.Module):
   def check_attributes(self) -> None:
     """ValueError, one line that names it, for an attribute that has no meaning."""
     check_attributes(self)
+
+
+@functools.partial(jax.jit, static_argnames='contextualizer')  # networks with equal layers share it
+def _tables(contextualizer: Contextualizer, params: Mapping[str, Any]) -> Any:
+  return contextualizer.apply(params, method='tables')

@@ -3,6 +3,8 @@
 Axes: b images, h w input grid, c channels. Points are (y, x) in pixels; pixel centres lie on integers.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -47,6 +49,8 @@ def bilinear_sample(image: jax.Array, points: jax.Array) -> jax.Array:
   return jnp.asarray(value).astype(image.dtype)
 
 
+# Traced once for all points of one shape.
+@functools.partial(jax.jit, static_argnames=('h', 'w'), inline=True)
 def corners(points: jax.Array, h: int, w: int) -> tuple[dict[Corner, jax.Array], Two, tuple[Two, Two]]:
   """The four pixels around each point.
 

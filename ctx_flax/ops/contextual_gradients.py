@@ -182,6 +182,7 @@ def _explained(
 # One tap: points (b, u, v, 2), mask (b, u, v), pixels (b, h * w, c).
 
 
+@functools.partial(jax.jit, static_argnames=('shape', 'cpu'), inline=True)  # traced once for every shape
 def _tap_gradients(
   pixels: jax.Array,
   points: jax.Array,

@@ -99,11 +99,12 @@ _shift_once = jax.jit(_shift, static_argnames=('strides', 'pads', 'dilation'))
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _shift_sum(x: jax.Array, kernels: jax.Array, strides: Pair, pads: Pads, dilation: Pair) -> jax.Array:
   """x (b, h, w, c), kernels (b or 1, kh, kw, c) -> (b, u, v, c)."""
+  b, h, w, c = x.shape
+  kh, kw = kernels.shape[1:3]
 
   def add_taps() -> jax.Array:
     dtype = accumulation(x)
     total: jax.Array | float = 0.0
-    kh, kw = kernels.shape[1:3]
     for (i, j), window in _windows(x, (kh, kw), strides, pads, dilation):
       total = total + window.astype(dtype) * kernels[:, None, None, i, j].astype(dtype)
     return jnp.asarray(total).astype(x.dtype)
@@ -111,8 +112,8 @@ def _shift_sum(x: jax.Array, kernels: jax.Array, strides: Pair, pads: Pads, dila
   # XLA would fuse the taps into every operation that uses the sum: three times into a LayerNorm. It does not
   # fuse what a condition guards, even one that always holds; on CPUs it ignores optimization barriers.
   never = jnp.any(kernels.ravel()[:1] > jnp.inf)
-  nothing = jax.eval_shape(add_taps)
-  return jax.lax.cond(never, lambda: jnp.zeros(nothing.shape, nothing.dtype), add_taps)
+  u, v = output_size((h, w), (kh, kw), strides, pads, dilation)
+  return jax.lax.cond(never, lambda: jnp.zeros((b, u, v, c), x.dtype), add_taps)
 
 
 def _windows(

@@ -4,6 +4,8 @@ Axes: b images, h w input grid, u v output grid, k taps, c channels. Shapes for 
 mask (b, u, v), pixels (b, h * w, c).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -40,6 +42,8 @@ def kernel_of_tap(kernel: jax.Array, delta: jax.Array, number: jax.Array) -> jax
   return (jax.lax.dynamic_index_in_dim(kernel, number)[None] + own)[:, None]
 
 
+# Traced once for all sums, gradients and platforms that read images of one shape.
+@functools.partial(jax.jit, static_argnames='shape', inline=True)
 def sample_tap(pixels: jax.Array, points: jax.Array, mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Modulated bilinear samples (b, u, v, c) of an image of the given shape (b, h, w, c)."""
   index, fraction, inside = corners(points, *shape[1:3])

@@ -19,7 +19,12 @@ def replicate(tree, devices=None):
   The copies are fresh, so that a step that consumes them leaves the original as it is.
   """
   # device_put alone would keep the original's memory as the copy of its own device.
-  return jax.device_put(jax.tree.map(jnp.copy, tree), _sharding(devices, PartitionSpec()))
+  return jax.device_put(_copied(tree), _sharding(devices, PartitionSpec()))
+
+
+@jax.jit  # one program for a whole tree
+def _copied(tree):
+  return jax.tree.map(jnp.copy, tree)
 
 
 def fetch(tree):

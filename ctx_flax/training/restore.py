@@ -102,7 +102,7 @@ def restore_network(config: Any, workdir: pathlib.Path, task: Task, source: Any)
     model = model.clone(axis_name=None)
   _, step, variants = restore_variants(config, workdir, task, model)
   variant = 'EMA' if 'EMA' in variants else 'raw'
-  variables = jax.tree.map(jnp.asarray, variants[variant])
+  variables = jax.device_put(variants[variant])
   tables = model.class_tables(variables) if hasattr(model, 'class_tables') else {}
   return model, {**variables, **tables}, step, variant
 
