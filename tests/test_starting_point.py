@@ -5,6 +5,7 @@ import shutil
 import sys
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest

@@ -166,6 +166,7 @@ class Task(Protocol):
       path: of the picture, which is that of the test before, if there was one.
       config: of the run.
     """
+    return
 
   def progress(self, values: Mapping[str, float]) -> str:
     """Words about the training metrics for the progress display, beside the loss."""
