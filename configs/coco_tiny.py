@@ -66,16 +66,16 @@ def get_config(argument=''):
   config.optimizer.learning_rate = 2e-3
   config.optimizer.weight_decay = 0.05
   config.optimizer.schedule = 'steps'
-  config.optimizer.drops = (14.0, 18.0)
+  config.optimizer.drops = (9.0, 11.0)
   config.optimizer.warmup_steps = 100
   config.optimizer.warmup_factor = 0.01
 
   config.train.batch_size = 4
-  config.train.epochs = 20.0
+  config.train.epochs = 12.0
   config.train.ema_decay = 0.0
   config.train.log_every = 25
-  config.train.eval_every = 625  # five epochs
-  config.train.checkpoint_every = 625
+  config.train.eval_every = 500  # four epochs
+  config.train.checkpoint_every = 500
   config.eval.batch_size = 4
   config.eval.short_side = 160
 
