@@ -30,7 +30,7 @@ def drawn(model, shapes, seed=0):
     if name in ONES or name in ZEROS:
       array = np.full(leaf.shape, float(name in ONES))
     elif name == 'gamma':
-      array = np.full(leaf.shape, model.layer_scale_init)
+      array = np.full(leaf.shape, getattr(model, 'backbone', model).layer_scale_init)
     elif name == 'logit_scale':
       array = np.full(leaf.shape, math.log(getattr(model, 'logit_scale_init', 1 / 0.07)))
     else:
