@@ -49,6 +49,6 @@ def test_its_best_is_evaluated(old_run):
 
 def test_a_field_that_it_lacks_is_compared_with_its_default(old_run):
   config = saved.get_config(str(old_run))
-  config.task = 'detection'
+  config.task = 'no_such_task'
   with pytest.raises(Halt, match='unknown task'):
     run.train(config, old_run)
