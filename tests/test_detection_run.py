@@ -203,7 +203,8 @@ def test_contexts_are_those_of_the_weights(root, tmp_path):
 @pytest.mark.slow
 def test_what_a_backbone_decides_by_stays_as_it_was(root, tmp_path):
   """A contextual detector from a classification network: embeddings, heads and scale; the rest learns."""
-  dims = {'dims': (8, 8, 16, 16), 'depths': (1, 1, 1, 1), 'embed_dim': 8}
+  # A branch of one feature would have nothing left after its LayerNorm.
+  dims = {'dims': (8, 8, 16, 16), 'depths': (1, 1, 1, 1), 'embed_dim': 16, 'branch_dim': 4}
   config = tiny_config()
   config.model.update(class_counts=(8, 6, 4), **dims)
   classifier = make_run(config, tmp_path / 'classifier')
@@ -239,7 +240,8 @@ def test_on_one_device_it_computes_what_eight_do(root, tmp_path, monkeypatch, na
   monkeypatch.setattr(jax, 'devices', lambda *_: one)
   monkeypatch.setattr(jax, 'local_devices', lambda *_: one)
   monkeypatch.setattr(jax, 'device_count', lambda: 1)
-  config.train.accumulation = 2
+  if name == 'mask_rcnn':  # in a cascade BatchNorm takes its statistics over a part
+    config.train.accumulation = 2
   run.train(config, tmp_path / 'one')
   eight, alone = arrays(tmp_path / 'eight'), arrays(tmp_path / 'one')
   for key in eight:
