@@ -120,7 +120,7 @@ def test_an_index_that_no_image_has(ground_truth, rows):
 
 def test_a_whole_test_on_eight_devices(ground_truth, rows, expected):
   """Ten images in two batches of eight rows; one of them could not be read, so that another stands there."""
-  said = []
+  said, told = [], []
 
   class Detector:
     """Gives back the detections that the batch brings."""
@@ -134,7 +134,8 @@ def test_a_whole_test_on_eight_devices(ground_truth, rows, expected):
   def batches(source, config, process, processes):
     yield parts(rows, *range(8)) | {'weight': np.ones(8, np.float32), 'bad': np.full(8, -1)}
     # Rows of an image that cannot be read and rows that fill are copies of others.
-    yield parts(rows, 8, 8, *[0] * 6) | {'weight': np.eye(1, 8, dtype=np.float32)[0], 'bad': np.array([9])}
+    weight, bad = np.array([1, *[0] * 7], np.float32), np.array([-1, 9, *[-1] * 6])
+    yield parts(rows, 8, 8, *[0] * 6) | {'weight': weight, 'bad': bad}
 
   detector = Detector()
   results = evaluation.test(
@@ -145,8 +146,10 @@ def test_a_whole_test_on_eight_devices(ground_truth, rows, expected):
     None,
     types.SimpleNamespace(data=types.SimpleNamespace(prefetch=0)),
     BadImages(lambda index: f'image {IDS[index]}', said.append),
+    tell=told.append,
   )
   tally = CocoTally(ground_truth, IDS, CATEGORIES)
   tally.add(parts(rows, *range(9)))
   np.testing.assert_equal(results, {'raw': tally.result({})})
   assert len(said) == 1 and said[0].endswith(': image 2')
+  assert told == [8, 10], 'the last line of progress is one of all images'

@@ -115,7 +115,7 @@ def test(
     config: uses eval and data.
     bad: is told of these.
     stop: is asked between two batches, at the same point by every process.
-    tell: is told after every batch how many examples this process has tested.
+    tell: is told after every batch how many examples this process is done with, unreadable ones included.
     picture: where the task may draw what it has seen with the last of the variants.
 
   Raises:
@@ -127,14 +127,14 @@ def test(
   batches = task.eval_batches(source, config, jax.process_index(), jax.process_count())
   passes = over_images.outputs_of(eval_step, placed, batches, bad, task.unreadable[0], config.data.prefetch)
   try:
-    tested = 0
+    done = 0
     for outputs, batch in passes:
       for name, (batch_sums, rows) in outputs.items():
         sums[name] = terms.add(sums[name], batch_sums)
         if rows:
           tallies[name].add(_examples(parallel.fetch(rows)))
-      tested += int((batch['weight'] > 0).sum())
-      tell(tested)
+      done += int(((batch['weight'] > 0) | (batch['bad'] >= 0)).sum())
+      tell(done)
       if stop():
         raise Interrupted
   finally:

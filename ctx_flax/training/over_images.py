@@ -31,12 +31,12 @@ def outputs_of(
     prefetch: batches that are placed ahead.
 
   Yields:
-    ({name: outputs}, the batch on the host, without 'bad').
+    ({name: outputs}, the batch on the host).
   """
 
   def place(batch):
-    bad.add(batch.pop('bad'), action)
-    return parallel.place_batch(batch), batch
+    bad.add(batch['bad'], action)
+    return parallel.place_batch({name: value for name, value in batch.items() if name != 'bad'}), batch
 
   with contextlib.closing(Feed(batches, place, prefetch)) as feed:
     for placed, batch in feed:
