@@ -16,7 +16,7 @@ import rich.table
 import rich.text
 
 from ctx_flax import terminal
-from ctx_flax.analysis.predict import json_lines, set_encoding
+from ctx_flax.analysis.predict import json_lines, print_title, set_encoding
 from ctx_flax.analysis.records import plain
 from ctx_flax.files import printable
 from ctx_flax.tasks.detection.paste import encode_mask, paste_mask
@@ -88,11 +88,9 @@ def image_ids(run, files, say):
   return list(range(1, len(files) + 1)), False
 
 
-def objects_table(name, hw, found, class_names):
-  """A rich table of the detections of an image."""
-  h, w = hw
-  title = rich.text.Text(f'{printable(name)}, {w} x {h} pixels')
-  table = rich.table.Table(title=title, title_justify='left', width=80)
+def objects_table(hw, found, class_names):
+  """A rich table of the detections of an image of (h, w) pixels."""
+  table = rich.table.Table(width=80)
   for column in ('class', 'score', 'left', 'top', 'right', 'bottom', 'mask pixels'):
     table.add_column(column, justify='left' if column == 'class' else 'right')
   for n in np.flatnonzero(found['valid']):
@@ -113,12 +111,13 @@ def _tables(stream, run, ids):
   least = run.config.predict.shown_score
 
   def write(index, name, hw, found):
-    table = objects_table(name, hw, found, run.class_names)
+    table, (h, w) = objects_table(hw, found, run.class_names), hw
+    title = f'{name}, {w} x {h} pixels'
     if table.row_count:
+      print_title(console, title)
       console.print(table)
     else:
-      text = f'{table.title}: nothing with a score of {least:g} or more'
-      console.print(rich.text.Text(text), soft_wrap=True)
+      print_title(console, f'{title}: nothing with a score of {least:g} or more')
 
   yield write
 

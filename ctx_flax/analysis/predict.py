@@ -165,9 +165,8 @@ def set_encoding(stream, **options):
 
 
 def funnel_table(prediction, num_classes):
-  """A rich table of one prediction."""
-  name = next(iter(prediction.values()))
-  table = rich.table.Table(title=rich.text.Text(file_text.printable(name)), title_justify='left', width=80)
+  """A rich table of the class funnel of one prediction."""
+  table = rich.table.Table(width=80)
   for column in ('stage', 'best classes', 'answer is', 'kept'):
     table.add_column(column, justify='left' if column == 'best classes' else 'right')
   for step in prediction['funnel']:
@@ -181,7 +180,17 @@ def funnel_table(prediction, num_classes):
 def _write_tables(stream, top, run):
   set_encoding(stream, errors='replace')
   console = terminal.console(stream)
-  return lambda prediction: console.print(funnel_table(prediction, run.num_classes))
+
+  def write(prediction):
+    print_title(console, next(iter(prediction.values())))
+    console.print(funnel_table(prediction, run.num_classes))
+
+  return write
+
+
+def print_title(console, title):
+  """Prints the line above a table, whole however long: it holds a name that somebody may copy."""
+  console.print(rich.text.Text(file_text.printable(title)), style='italic', soft_wrap=True)
 
 
 def _write_lines(stream, top, run):
