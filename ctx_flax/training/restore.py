@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -165,3 +165,22 @@ def _of_torch(path: str) -> Weights:
     return fit_state_dict(state, model, what=path, **keywords)
 
   return Weights({'model': {'num_classes': number_of_classes(state)}}, {}, fit)
+
+
+def classes_of_weights(
+  config: Any, workdir: str | os.PathLike[str], error: Exception, warn: Callable[[str], Any]
+) -> tuple[int, tuple[str, ...], Mapping[str, Any]]:
+  """What is classified, by the weights alone: (how many classes, their names, all that the weights tell).
+
+  Args:
+    config: of the run.
+    workdir: its folder; without a run in it, init.weights are read.
+    error: why the data cannot tell.
+    warn: is told in one line if classes are called by their numbers.
+  """
+  about = read_weights(config.init.weights if from_file(config, workdir) else workdir).about
+  number = about['model'].get('num_classes') or config.model.num_classes
+  if about.get('class_names'):
+    return number, tuple(about['class_names']), about
+  warn(f'the classes are called by their numbers: {" ".join(str(error).split())}')
+  return number, tuple(map(str, range(number))), about

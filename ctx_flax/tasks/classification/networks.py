@@ -79,10 +79,5 @@ def classes_of(
   try:
     return open_source(config, 'train')
   except FileNotFoundError as error:
-    path = config.init.weights if restore.from_file(config, workdir) else workdir
-    about = restore.read_weights(path).about
-    number = about['model'].get('num_classes') or config.model.num_classes
-    if about.get('class_names'):
-      return types.SimpleNamespace(num_classes=number, class_names=tuple(about['class_names']))
-    warn(f'the classes are called by their numbers: {" ".join(str(error).split())}')
-    return types.SimpleNamespace(num_classes=number, class_names=tuple(map(str, range(number))))
+    number, names, _ = restore.classes_of_weights(config, workdir, error, warn)
+    return types.SimpleNamespace(num_classes=number, class_names=names)

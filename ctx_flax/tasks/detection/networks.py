@@ -74,18 +74,13 @@ def classes_of(
   Returns:
     What build_model asks of a source, and category_ids, which are () if they are not known.
   """
-  missing = ''
+  missing = []
   for split in ('test', 'train'):  # of two files with the same categories the smaller one first
     try:
       return open_source(config, split)
     except FileNotFoundError as error:
-      missing = missing or ' '.join(str(error).split())
-  path = config.init.weights if restore.from_file(config, workdir) else workdir
-  about = restore.read_weights(path).about
-  names = tuple(about.get('class_names', ()))
-  if not names:
-    warn(f'the classes are called by their numbers: {missing}')
-    names = tuple(map(str, range(about['model'].get('num_classes') or config.model.num_classes)))
+      missing.append(error)
+  _, names, about = restore.classes_of_weights(config, workdir, missing[0], warn)
   return types.SimpleNamespace(class_names=names, category_ids=tuple(about.get('category_ids', ())))
 
 
