@@ -11,7 +11,9 @@ For eight GPUs, two images each; on fewer give each more parts, one image at a t
 measured here: docs/detection.md. The paper says: ConvNeXt's settings, no losses of classification, class
 embeddings as ImageNet left them, the rest fine-tuned. The numbers are those of ConvNeXt's configuration for
 MMDetection, mask_rcnn_convnext_tiny_patch4_window7_mstrain_480-800_adamw_3x_coco_in1k; what it does not have,
-S and B without a cascade, and ResNet50, is ours. Nothing of this recipe has been trained here.
+S and B without a cascade, and ResNet50, is ours. So is what the paper does not say: contexts are made of all
+classes of RUN, of which the stages keep as many as there (500, 200 and 50 of 1,000). Nothing of this recipe
+has been trained here.
 Variants: those of VARIANTS below.
 """
 
