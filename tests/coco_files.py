@@ -4,11 +4,9 @@ import contextlib
 import json
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from ctx_flax.configs import default, fields
-from ctx_flax.configs.fields import detection
+from ctx_flax.configs import default
 from ctx_flax.data import detection_pipeline, detection_sources
 
 CATEGORIES = ((90, 'bird'), (1, 'cat'), (3, 'dog'))  # in no order, with gaps
@@ -16,9 +14,7 @@ CATEGORIES = ((90, 'bird'), (1, 'cat'), (3, 'dog'))  # in no order, with gaps
 
 def detection_config():
   """Images keep their sizes or get a third smaller; no thread but the main one."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(fields.TASKS, 'detection', detection)
-    config = default.get_config(task='detection')
+  config = default.get_config(task='detection')
   config.train.batch_size, config.eval.batch_size, config.eval.short_side = 4, 4, 48
   config.data.update(threads=0, scales=(32, 48), long_side=96, canvases=((64, 64), (64, 96)), max_objects=5)
   config.data.update(crop_scales=(40, 56), crop_sides=(24, 40))

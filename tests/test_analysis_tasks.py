@@ -19,10 +19,10 @@ MODES = (
 def test_another_task_is_refused(mode, tmp_path, monkeypatch):
   """Its config has none of the groups of fields that these modes read."""
   task = types.SimpleNamespace(add_fields=lambda config: None, RULES={})
-  monkeypatch.setitem(fields.TASKS, 'detection', task)
-  config = default.get_config(task='detection')
+  monkeypatch.setitem(fields.TASKS, 'another', task)
+  config = default.get_config(task='another')
   with pytest.raises(
-    Halt, match=r'serves runs of classification(, video)?, but this is one of detection$'
+    Halt, match=r'serves runs of classification(, video)?, but this is one of another$'
   ) as halted:
     mode(config, tmp_path)
   assert halted.value.status == 2 and not list(tmp_path.iterdir())

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from coco_sets import annotated, detected, golden_set
+from detected_sets import CAT, DOG, IMAGES, KITE, OBJECTS
+from detected_sets import RESULTS as BY_SCORE
 
 from ctx_flax.tasks.detection import errors, matching
 from ctx_flax.tasks.detection.average_precision import precision_recall
@@ -10,28 +12,9 @@ from ctx_flax.tasks.detection.errors import confused_pairs, confusions, curve, f
 from ctx_flax.tasks.detection.ground_truth import GroundTruth
 from ctx_flax.tasks.detection.matching import box_overlaps, match, measure_overlaps
 
-HW = 100, 200
-IMAGES = {1: HW, 2: HW, 3: HW}
-CAT, DOG, KITE = 3, 7, 90
-# Numbers of objects: 0 and 1 cats, 2 a dog, 3 a crowd of dogs; in image 3: 4 a large kite.
-OBJECTS = [
-  (1, CAT, (10, 10, 20, 20)),
-  (1, CAT, (60, 10, 40, 40)),
-  (1, DOG, (120, 10, 40, 40)),
-  (1, DOG, (0, 60, 200, 40), True),
-  (3, KITE, (0, 0, 150, 100)),
-]
-# What each is, in the order of the results: see test_every_error_has_its_name.
-RESULTS = [
-  detected(1, CAT, (10, 10, 20, 20), 0.9, HW),
-  detected(1, CAT, (10, 10, 20, 18), 0.8, HW),  # the same cat
-  detected(1, CAT, (120, 10, 40, 39), 0.7, HW),  # the dog
-  detected(1, CAT, (60, 10, 40, 15), 0.6, HW),  # over the second cat, too little of it
-  detected(1, DOG, (60, 10, 40, 14), 0.5, HW),  # over the second cat, too little, and no dog
-  detected(1, DOG, (20, 65, 30, 30), 0.95, HW),  # in the crowd
-  detected(2, KITE, (0, 0, 20, 20), 0.99, HW),  # nothing there
-  detected(3, KITE, (0, 0, 150, 90), 0.4, HW),
-]
+# Not in the order of scores, which is for the code to find. Numbers of objects: 0 and 1 cats, 2 a dog, 3 a
+# crowd of dogs; in image 3: 4 a large kite.
+RESULTS = [BY_SCORE[i] for i in (2, 3, 4, 5, 6, 1, 0, 7)]
 
 
 @pytest.fixture(scope='module')

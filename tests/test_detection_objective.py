@@ -68,6 +68,7 @@ def test_every_loss_and_parameter_takes_part(whole):
   assert terms['class0'][1] == terms['box1'][1] == 4 * 10  # regions of four images
 
 
+@pytest.mark.slow
 def test_devices_neighbours_parts_and_places_change_nothing(whole):
   """Two devices, two parts on each, in another order, with more places for objects."""
   batch = {name: value[np.array([2, 0, 3, 1])] for name, value in IMAGES.items()}

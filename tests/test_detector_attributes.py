@@ -141,7 +141,7 @@ def test_every_detector_has_a_row():
     assert f'| `{name}` | {DETECTOR_PARAMETERS[name]:,} | {DETECTOR_GMAC[name]} G |' in text
 
 
-@pytest.mark.parametrize('name', slow_unless(DETECTORS, 'mask_rcnn'))
+@pytest.mark.parametrize('name', slow_unless(DETECTORS))
 def test_multiply_accumulates(name):
   """All heads of all proposals and detections of a test."""
   layers = summarise(create_model(name, backbone='convnext_t'), (800, 1280, 3))

@@ -33,6 +33,7 @@ def exported(tmp_path_factory):
   return export(config, make_detection_run(config, tmp_path_factory.mktemp('exported') / 'run')), config
 
 
+@pytest.mark.slow
 def test_equal_to_the_live_detector(exported, tmp_path, monkeypatch):
   folder, config = exported
   # As somebody who has only the folder, jax and numpy.

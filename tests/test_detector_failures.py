@@ -49,7 +49,7 @@ def test_it_begins_with_a_test(workdir, root, capsys):
   """Sharded, with progress; an image that cannot be read has no detections, and its objects count."""
   found = detected.detect(open_run(saved.get_config(str(workdir)), workdir, served=DETECTORS))
   said, errors = capsys.readouterr()
-  assert errors.endswith('step 2/2  tested: 10 images  0:00 left\n') and not said
+  assert errors.endswith('tested 10/10  images  0:00 left\n') and not said
   assert 'counts in the test as one without detections: 004.png' in errors
   assert found.unreadable == 1 and {r['image_id'] for r in found.results} == {*range(1, 11)} - {4}
   truth = read_ground_truth(root / 'annotations' / 'instances_val2017.json')

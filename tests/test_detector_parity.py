@@ -78,8 +78,10 @@ class Step:
     (self.total, (self.means, self.statistics)), self.gradients = jax.tree.map(np.asarray, answer)
 
 
+# Half a minute each to compile. What a step consists of is compared with the reference by shorter tests.
 @pytest.fixture(
-  scope='module', params=['mask_rcnn', pytest.param('cascade_mask_rcnn', marks=pytest.mark.slow)]
+  scope='module',
+  params=[pytest.param(name, marks=pytest.mark.slow) for name in ('mask_rcnn', 'cascade_mask_rcnn')],
 )
 def step(request, golden):
   return Step(request.param, golden)

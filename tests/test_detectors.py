@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import slow_unless
 from tiny_detectors import compiled, detect, golden_detector, inputs, random_variables, tiny
 
 from ctx_flax.models.weights import flatten
@@ -14,7 +15,7 @@ from ctx_flax.models.weights import flatten
 NAMES = 'mask_rcnn', 'cascade_mask_rcnn'
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', slow_unless(NAMES, 'mask_rcnn'))
 def test_the_values_of_mmdetection(golden, name):
   model, variables, arrays = golden_detector(golden, name)
   images, keywords = inputs(arrays)
@@ -79,6 +80,7 @@ def assert_close(value, target):
   np.testing.assert_allclose(value, target, rtol=0, atol=1e-5 * max(1.0, np.abs(target).max()))
 
 
+@pytest.mark.slow
 def test_a_larger_canvas_changes_nothing():
   """Neither in Contextual ConvNeXt, whose first stage is plain, nor in what follows from it."""
   (expected, before), (found, seen) = alone_and_among_others('ctx_convnext_mini', compiled)

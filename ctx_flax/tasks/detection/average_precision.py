@@ -159,6 +159,7 @@ def _load(name: str) -> tuple[ModuleType, ModuleType, Any]:
 def _silent(*modules: ModuleType) -> Iterator[None]:
   """Hides `print` from modules that tell what they do, and from nothing else: other threads print on."""
   for module in modules:
+    # A name of the module hides the builtin; a type checker knows of none there.
     module.print = lambda *_, **__: None  # type: ignore[attr-defined]
   try:
     yield
