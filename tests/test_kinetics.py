@@ -13,6 +13,7 @@ from ctx_flax.data import kinetics
 from ctx_flax.data.kinetics import kinetics_csv
 
 GONE = 'gone_video__000003_000013'
+HEADER = 'label,youtube_id,time_start,time_end\n'
 QUOTED = 'petting animal (not cat), "gently"'
 TRAIN = [
   ('riding', 'abcdefghijk', 10, 20, 'train'),
@@ -29,12 +30,9 @@ def root(tmp_path):
   write(
     tmp_path,
     *('abcdefghijk_000010_000020.mp4', 'train/some class/-_234567890_000000_000010.mkv'),
-    *(
-      'train/abcdefghijk_001000_001010.mp4',
-      'val/validation1_000007_000017.mp4',
-      'val/other_000000_000010.mp4',
-    ),
-    *('gone_video__000003_000013.mp4.part', '.trash/gone_video__000003_000013.mp4', 'notes.txt'),
+    *('train/abcdefghijk_001000_001010.mp4', 'val/validation1_000007_000017.mp4'),
+    *('val/other_000000_000010.mp4', 'gone_video__000003_000013.mp4.part'),
+    *('.trash/gone_video__000003_000013.mp4', 'notes.txt'),
   )
   return tmp_path
 
@@ -58,9 +56,8 @@ def test_videos_are_those_of_the_csv_wherever_they_lie(root):
 
 
 def test_videos_that_are_not_there_are_counted_and_named_in_a_file(root):
-  assert opened(root).remarks == (
-    f'{root}/train.csv: 1 of 4 videos not there: {GONE}, listed in {root}/missing_train.txt',
-  )
+  (remark,) = opened(root).remarks
+  assert remark == f'{root}/train.csv: 1 of 4 videos not there: {GONE}, listed in {root}/missing_train.txt'
   assert (root / 'missing_train.txt').read_text() == f'{GONE}\n'
   assert opened(root, 'test').remarks == (f'{root}/val.csv: classes without videos: abseiling, {QUOTED}',)
   assert not (root / 'missing_val.txt').exists()
@@ -192,23 +189,20 @@ def test_other_columns_in_any_order_are_left_alone(root):
   [
     ('label,youtube_id,time_start\nx,y,1\n', r'train\.csv has no column time_end: a csv file of Kinetics'),
     ('', r'train\.csv has no column label, youtube_id, time_start, time_end'),
-    ('label,youtube_id,time_start,time_end\n', r'train\.csv lists no videos'),
-    ('label,youtube_id,time_start,time_end\na,b,1,2\na,,1,2\n', r'train\.csv, line 3 has no youtube_id$'),
-    ('label,youtube_id,time_start,time_end\na\n', r'train\.csv, line 2 has no youtube_id$'),
-    ('label,youtube_id,time_start,time_end\n ,b,1,2\n', r'train\.csv, line 2 has no label$'),
+    (HEADER, r'train\.csv lists no videos'),
+    (HEADER + 'a,b,1,2\na,,1,2\n', r'train\.csv, line 3 has no youtube_id$'),
+    (HEADER + 'a\n', r'train\.csv, line 2 has no youtube_id$'),
+    (HEADER + ' ,b,1,2\n', r'train\.csv, line 2 has no label$'),
+    (HEADER + 'a,b,1.5,2\n', r"line 2: time_start must be whole seconds, but is '1\.5'"),
+    (HEADER + 'a,b,1\n', "line 2: time_end must be whole seconds, but is ''"),
     (
-      'label,youtube_id,time_start,time_end\na,b,1.5,2\n',
-      r"line 2: time_start must be whole seconds, but is '1\.5'",
-    ),
-    ('label,youtube_id,time_start,time_end\na,b,1\n', "line 2: time_end must be whole seconds, but is ''"),
-    (
-      'label,youtube_id,time_start,time_end\na,b,1,2\nc,d,1,2\ne,b,01,2\n',
+      HEADER + 'a,b,1,2\nc,d,1,2\ne,b,01,2\n',
       r'train\.csv, line 4 repeats b_000001_000002 of line 2: remove one of them',
     ),
-    ('label,youtube_id,time_start,time_end\n"a,b,1,2\n', r'train\.csv cannot be read as csv: '),
-    (b'label,youtube_id,time_start,time_end\n\xff,b,1,2\n', r'train\.csv is not UTF-8: save it so'),
+    (HEADER + '"a,b,1,2\n', r'train\.csv cannot be read as csv: '),
+    (HEADER.encode() + b'\xff,b,1,2\n', r'train\.csv is not UTF-8: save it so'),
     (
-      'label,youtube_id,time_start,time_end\na,b,1,2\n',
+      HEADER + 'a,b,1,2\n',
       r'holds none of the 1 video of .*train\.csv; the first would be b_000001_000002\.mp4',
     ),
   ],
