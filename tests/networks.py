@@ -3,12 +3,12 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from initial_values import moved
 
 from ctx_flax.models import create_model
+from ctx_flax.models.weights import expected_variables
 
 # 1000 classes; the big ones as published with the paper.
 PARAMETERS = {
@@ -66,7 +66,7 @@ def small(name, **keywords):
   if name.startswith('ctx_'):
     attributes = attributes | {'embed_dim': 24, 'class_selection': 'rerank'}
   model = create_model(name, **attributes | keywords)
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3))))
+  shapes = expected_variables(model)  # traced once, also for what reads weights for this network
   rng = np.random.default_rng(0)
   draw = {True: lambda shape: rng.uniform(0.5, 1.5, shape), False: lambda shape: rng.normal(0, 0.1, shape)}
   return model, jax.tree_util.tree_map_with_path(

@@ -7,7 +7,7 @@ import pytest
 from run_files import metric_lines
 from tiny import tiny_config
 
-from ctx_flax.analysis import alpha_sweep, many_runs
+from ctx_flax.analysis import alpha_sweep, figures, many_runs
 from ctx_flax.tasks import run
 from ctx_flax.training import repeats
 from ctx_flax.training.halt import Halt
@@ -39,7 +39,8 @@ def trained(monkeypatch):
   return done, train
 
 
-def test_goes_on_where_it_was(trained, tmp_path):
+def test_goes_on_where_it_was(trained, tmp_path, monkeypatch):
+  monkeypatch.setattr(figures, 'save', lambda *_: None)  # a figure after every run takes seconds
   done, train = trained
   train.fails_after = 3
   with pytest.raises(Halt, match='SIGTERM') as halted:

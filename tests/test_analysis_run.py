@@ -4,9 +4,9 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+import pixel_family
 import pytest
 from run_files import make_run
-from tiny import tiny_config
 
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.figures import new_figure, save
@@ -18,9 +18,16 @@ from ctx_flax.training import restore
 from ctx_flax.training.halt import Halt, bad_data
 
 
+@pytest.fixture(scope='module', autouse=True)
+def family():
+  """What is looked at here hardly depends on the network: one that compiles in no time."""
+  with pixel_family.known():
+    yield
+
+
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-  config = tiny_config()
+  config = pixel_family.four_stages()
   return open_run(config, make_run(config, tmp_path_factory.mktemp('analysis') / 'a-run'))
 
 
@@ -87,12 +94,12 @@ def test_pixels_are_what_the_network_sees(run):
 
 
 def test_a_second_run_by_its_own_config(run, tmp_path, monkeypatch):
-  config = tiny_config()
-  config.model.name, config.model.class_counts, config.model.dims = 'convnext_mini', (), (8, 16, 24, 32)
+  config = pixel_family.make_plain(pixel_family.four_stages())
+  config.model.dims = (3, 4, 5, 6)
   make_run(config, tmp_path / 'plain')
   beside = open_beside(run, tmp_path / 'plain', 'report.beside')
-  assert not beside.model.contextual and beside.model.dims == (8, 16, 24, 32) and beside.class_counts == ()
-  assert run.model.contextual and run.config.model.name == 'ctx_convnext_mini'  # untouched
+  assert not beside.model.contextual and beside.model.dims == (3, 4, 5, 6) and beside.class_counts == ()
+  assert run.model.contextual and run.config.model.name == 'ctx_four_pixels'  # untouched
   monkeypatch.setenv('HOME', str(tmp_path))
   assert open_beside(run, '~/plain', 'grad_cam.plain').workdir == tmp_path / 'plain'
 
@@ -100,7 +107,7 @@ def test_a_second_run_by_its_own_config(run, tmp_path, monkeypatch):
 def test_a_second_run_that_does_not_fit(run, tmp_path):
   with pytest.raises(ValueError, match=r"grad_cam\.plain is '.*', which holds no config\.json"):
     open_beside(run, tmp_path, 'grad_cam.plain')
-  config = tiny_config()
+  config = pixel_family.four_stages()
   config.data.update(name='glyphs', classes=12, images_per_class=5)
   config.model.update(num_classes=12)
   make_run(config, tmp_path / 'glyphs')

@@ -146,6 +146,7 @@ def test_training_steps(monkeypatch):
   ]
 
 
+@pytest.mark.slow
 def test_the_input_pipeline(monkeypatch):
   monkeypatch.setattr(input_pipeline, 'FILES', 8)
   monkeypatch.setattr(input_pipeline, 'NAMES', 64)

@@ -5,6 +5,7 @@ import io
 
 import jax
 import numpy as np
+import pixel_family
 import pytest
 from steps import random_batch
 from tiny import initial_state, model_and_optimizer
@@ -29,12 +30,19 @@ def config():
   return small_config()
 
 
+@pytest.fixture(scope='module', autouse=True)
+def family():
+  """What is looked at here hardly depends on the network: one that compiles in no time."""
+  with pixel_family.known():
+    yield
+
+
 @pytest.fixture(scope='module')
 def told(tmp_path_factory):
   """What is found, and what is printed."""
   workdir = tmp_path_factory.mktemp('check') / 'run'
   with contextlib.redirect_stdout(io.StringIO()) as printed:
-    found = run.check(small_config(), workdir)
+    found = run.check(pixel_family.four_stages(small_config()), workdir)
   assert not workdir.exists()
   return found, printed.getvalue()
 
@@ -44,7 +52,7 @@ def test_it_tells_the_run_and_writes_nothing(told):
   assert found['steps'] == round(30 * 1437 / 64) == 674
   assert found['batch']['image'].shape == (64, 32, 32, 3) and found['batch']['label'].max() < 10
   for wanted in (
-    'ctx_convnext_mini',
+    'ctx_four_pixels',
     'stage2_block0',
     f'{found["parameters"]:,}',
     '1 x 8 images on 8 devices',

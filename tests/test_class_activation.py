@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import CONTEXTUAL, CONVNEXT, network
+from initial_values import initial_values, moved
+from networks import CONTEXTUAL, CONVNEXT, TINY, network
 
 from ctx_flax.analysis import class_activation
 from ctx_flax.analysis.class_activation import METHODS, class_activation_map
@@ -15,12 +16,32 @@ from ctx_flax.models import create_model
 
 @pytest.fixture(scope='module')
 def plain():
-  return network('convnext_mini', **CONVNEXT)
+  return drawn('convnext_mini', **CONVNEXT)
+
+
+@pytest.fixture(scope='module')
+def last_stage(plain):
+  """({method: (maps, scores)} of class 3 at stage 4, what the network computes), of one program."""
+  model, variables, images = plain
+
+  @jax.jit
+  def compute(images):
+    of = lambda method: class_activation_map(model, variables, images, jnp.array([3, 3]), 4, method)
+    return {method: of(method) for method in METHODS}, model.apply(variables, images, train=False)[1]
+
+  return compute(images)
 
 
 @pytest.fixture(scope='module')
 def contextual():
   return network('ctx_convnext_mini', **CONVNEXT, **CONTEXTUAL)
+
+
+def drawn(name, **keywords):
+  """(model, variables, images) as from `network`, whose initialisation takes long to compile."""
+  model = create_model(name, **TINY, **keywords)
+  images = np.random.default_rng(1).standard_normal((2, 32, 32, 3), np.float32)
+  return model, moved(initial_values(model), 0.2), images
 
 
 def by_hand(features, head, norm, number):
@@ -36,14 +57,11 @@ def by_hand(features, head, norm, number):
 
 
 @pytest.mark.parametrize('method', METHODS)
-def test_last_stage_by_hand(plain, method):
-  model, variables, images = plain
-  maps, scores = jax.jit(lambda i: class_activation_map(model, variables, i, jnp.array([3, 3]), 4, method))(
-    images
-  )
-  _, out = jax.jit(lambda i: model.apply(variables, i, train=False))(images)
+def test_last_stage_by_hand(plain, last_stage, method):
+  found, out = last_stage
+  maps, scores = found[method]
   features = np.asarray(out['stage4'])
-  params = variables['params']
+  params = plain[1]['params']
   gradient, unit = by_hand(features, params['head'], params['norm'], 3)
   pooled = unit * np.asarray(params['norm']['scale']) + np.asarray(params['norm']['bias'])
   np.testing.assert_allclose(
@@ -124,29 +142,31 @@ def test_every_gradient_by_differences(request, name):
     np.testing.assert_allclose(maps[method], expected, rtol=0.02, atol=0.02 * expected.max(), err_msg=method)
 
 
-def test_what_cancels_is_not_drawn(plain):
+def test_what_cancels_is_not_drawn(plain, last_stage):
   """A LayerNorm follows stage 3, so that HiResCAM there is zero but for rounding and its epsilon, which
   counts where features are small: in trained networks up to 2e-4 of what is added up."""
   model, variables, images = plain
-  compute = lambda stage: jax.jit(
-    lambda i: class_activation_map(model, variables, i, jnp.array([0, 1]), stage, 'hirescam')[0]
-  )(images)
-  np.testing.assert_array_equal(compute(3), 0)
-  assert compute(4).max() > 0.01
+  maps = jax.jit(lambda i: class_activation_map(model, variables, i, jnp.array([0, 1]), 3, 'hirescam')[0])
+  np.testing.assert_array_equal(maps(images), 0)
+  assert last_stage[0]['hirescam'][0].max() > 0.01
   features = np.array([[[[1, -1 + 2e-4], [1, -0.9]]]], np.float32)
   found = class_activation.weigh(features, np.ones_like(features), 'hirescam')
   np.testing.assert_allclose(found, [[[0, 0.1]]], atol=1e-6)
 
 
-def test_a_dropped_class_has_a_map(contextual):
-  model, variables, images = contextual
-  logits, out = jax.jit(lambda i: model.apply(variables, i, train=False))(images)
-  dropped = jnp.isneginf(logits).argmax(-1)
-  maps, scores = jax.jit(lambda i, c: class_activation_map(model, variables, i, c, 4, 'hirescam'))(
-    images, dropped
-  )
+def test_a_dropped_class_has_a_map():
+  model, variables, images = drawn('ctx_convnext_mini', **CONVNEXT, **CONTEXTUAL)
+
+  @jax.jit
+  def compute(images):
+    logits, out = model.apply(variables, images, train=False)
+    dropped = jnp.isneginf(logits).argmax(-1)
+    return logits, out, dropped, *class_activation_map(model, variables, images, dropped, 4, 'hirescam')
+
+  logits, out, dropped, maps, scores = jax.tree.map(np.asarray, compute(images))
+  assert np.isneginf(np.take_along_axis(logits, dropped[:, None], 1)).all()
   np.testing.assert_allclose(scores, np.take_along_axis(out['scores4'], dropped[:, None], 1)[:, 0], rtol=1e-5)
-  assert np.isfinite(maps).all() and (np.asarray(maps).max((1, 2)) > 0).any()
+  assert np.isfinite(maps).all() and (maps.max((1, 2)) > 0).any()
 
 
 @pytest.mark.slow
@@ -186,7 +206,7 @@ def test_upsampling():
 
 @pytest.mark.parametrize('name, keywords', [('convnext_mini', {'stem_stride': 2}), ('resnet_mini', {})])
 def test_strides(name, keywords):
-  model = create_model(name, num_classes=5, **keywords)
+  model = create_model(name, **TINY, **keywords)
   images = jax.ShapeDtypeStruct((1, 128, 128, 3), jnp.float32)
   (_, out), _ = jax.eval_shape(lambda i: model.init_with_output(jax.random.key(0), i, train=False), images)
   for stage in (1, 2, 3, 4):

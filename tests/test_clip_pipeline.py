@@ -69,7 +69,7 @@ def test_batches_follow_from_seed_and_step(root, full):
   assert not np.array_equal(train(Videos(root), full, 1)[0]['image'], batches[0]['image'])
 
 
-@pytest.mark.parametrize('threads, workers', [(2, 0), (1, 2)])
+@pytest.mark.parametrize('threads, workers', [(2, 0), pytest.param(1, 2, marks=pytest.mark.slow)])
 def test_batches_do_not_depend_on_who_makes_them(root, full, threads, workers):
   batches = train(Videos(root), full, 3)
   tests = evaluate(Videos(root), full, views='ten_crop')

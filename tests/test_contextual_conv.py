@@ -39,13 +39,19 @@ def two_steps(arguments, cotangent, kind, case):
   return value, grads | {'kernel': jnp.sum(d_kernels, 0), 'kernel_delta': d_delta}
 
 
+later = functools.partial(pytest.param, marks=pytest.mark.slow)
+# The dense one is slow to compile, and what follows it is the same.
+depthwise_first = pytest.mark.parametrize('kind', [later('dense'), 'depthwise'])
+
+
+def only(*names):
+  """All cases, of which these are tested by default: test_deform_conv.py has the geometries of the others."""
+  return pytest.mark.parametrize('name', [name if name in names else later(name) for name in CASES])
+
+
 # The reference says the same of every case; two steps are slow to compile.
-FEW = 'strided', 'dilated', 'kernel7'
-MANY = [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
-
-
 @both
-@pytest.mark.parametrize('name', MANY)
+@only('strided')
 def test_one_step_equals_two_steps(kind, name):
   case = CASES[name]
   arguments, cotangent = draw(case, NAMES, depthwise=kind == 'depthwise')
@@ -54,7 +60,8 @@ def test_one_step_equals_two_steps(kind, name):
 
 
 @both
-@pytest.mark.parametrize('name', ['plain', pytest.param('strided', marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_dtypes compares with float32
+@pytest.mark.parametrize('name', ['plain', 'strided'])
 def test_one_step_equals_two_steps_in_bfloat16(kind, name):
   case = CASES[name]
   arguments, cotangent = draw(case, NAMES, depthwise=kind == 'depthwise')
@@ -65,7 +72,7 @@ def test_one_step_equals_two_steps_in_bfloat16(kind, name):
 
 
 @both
-@pytest.mark.parametrize('name', CASES)
+@only('plain', 'strided', 'rectangular', 'kernel7')
 def test_equals_reference(kind, name):
   case = CASES[name]
   function, slow = FUNCTIONS[kind]
@@ -84,7 +91,7 @@ def test_every_path_gives_the_same(kind, path):
   assert_equals_reference(function, slow, arguments, cotangent, path=path, **case.options)
 
 
-@both
+@depthwise_first
 def test_images_in_turn_give_what_all_together_give(kind):
   """Six images, of which three at a time fit into the cache; and what the shared kernel gets adds up."""
   case = Case(bhw=(6, 20, 20), c=128, d=4)
@@ -114,8 +121,8 @@ def test_a_batch_without_images(kind):
   ('kind', 'names'),
   [
     ('dense', 'x kernel kernel_delta offsets'),
-    ('depthwise', 'x kernel kernel_delta offsets'),
-    ('depthwise', 'x kernel offsets mask'),
+    later('depthwise', 'x kernel kernel_delta offsets'),
+    later('depthwise', 'x kernel offsets mask'),
     ('depthwise', 'x kernel offsets'),
   ],
 )
@@ -165,7 +172,7 @@ def test_hand_values_of_one_tap(kind, path):
 
 
 @both
-@pytest.mark.parametrize('name', ['plain', 'same'])
+@pytest.mark.parametrize('name', ['plain', later('same')])
 def test_gradient_at_offsets_of_zero_is_one_sided(kind, name):
   case = CASES[name]
   function, slow = FUNCTIONS[kind]
@@ -179,13 +186,14 @@ def test_gradient_at_offsets_of_zero_is_one_sided(kind, name):
 
 
 @both
+@pytest.mark.slow  # the reference's differences say the same
 def test_derivatives_in_reverse_mode(kind):
   arguments, _ = draw(Case(bhw=(1, 3, 4)), NAMES, depthwise=kind == 'depthwise')
   function = jax.jit(lambda *a: FUNCTIONS[kind][0](*a, padding=1))
   check_grads(function, tuple(arguments.values()), 1, ('rev',), 5e-3, 5e-3, 1e-2)
 
 
-@both
+@depthwise_first
 def test_images_do_not_mix(kind):
   case = CASES['plain']
   function = compiled(FUNCTIONS[kind][0], **case.options)
@@ -201,7 +209,7 @@ def test_images_do_not_mix(kind):
   assert_close(grads['kernel'], d_kernel)
 
 
-@both
+@depthwise_first
 def test_vmap_and_pmap(kind):
   case = CASES['strided']
   assert_transforms(FUNCTIONS[kind][0], *draw(case, NAMES, depthwise=kind == 'depthwise'), **case.options)
@@ -209,7 +217,7 @@ def test_vmap_and_pmap(kind):
 
 @both
 @pytest.mark.parametrize(
-  ('x', 'others'), [('bfloat16', 'bfloat16'), ('bfloat16', 'float32'), ('float32', 'bfloat16')]
+  ('x', 'others'), [('bfloat16', 'bfloat16'), ('bfloat16', 'float32'), later('float32', 'bfloat16')]
 )
 def test_dtypes(kind, x, others):
   case = CASES['plain']
@@ -220,7 +228,7 @@ def test_dtypes(kind, x, others):
 
 
 @both
-@pytest.mark.parametrize(('x', 'others'), [('float64', 'float32'), ('float32', 'float64')])
+@pytest.mark.parametrize(('x', 'others'), [('float64', 'float32'), later('float32', 'float64')])
 def test_gradients_keep_their_dtypes_beside_float64(kind, x, others):
   with jax.enable_x64(True):
     arguments, cotangent = draw(CASES['plain'], NAMES, depthwise=kind == 'depthwise')

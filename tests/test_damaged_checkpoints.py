@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from checkpoint_trees import assert_equal, trees
+from networks import slow_unless
 from run_files import contents, damage, half
 
 from ctx_flax.training import checkpoint_files, damaged_checkpoints, distributed
@@ -44,7 +45,7 @@ def hole(data):
 KINDS = {'half': half, 'empty': lambda _: b'', 'zeros': lambda data: bytes(len(data)), 'hole': hole}
 
 
-@pytest.mark.parametrize('kind', [*KINDS, 'missing'])
+@pytest.mark.parametrize('kind', slow_unless([*KINDS, 'missing'], 'half', 'missing'))
 def test_damage_of_any_file_is_recognised_or_does_not_matter(copy, kind, capfd):
   """And in one line: nothing of what the libraries' threads print gets out."""
   folder, recognised = copy / '7', set()

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from networks import slow_unless
 
 from configs import coco_cascade, coco_mask_rcnn, coco_tiny, patches
 from ctx_flax.configs import paths, rules
@@ -88,6 +89,7 @@ def test_variants_are_legal_and_make_detectors(recipe):
       assert model.dtype == (jnp.float32 if variant == 'float32' or recipe is coco_tiny else jnp.bfloat16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('variant, name', [('patches', ''), ('plain_patches', 'plain')])
 def test_the_backbone_may_be_the_network_of_patches(variant, name):
   config = patches.get_config(name)
@@ -117,7 +119,7 @@ def test_fields_of_detectors_have_their_defaults():
   assert detector(config).clone(param_dtype=cascade.param_dtype) == cascade
 
 
-@pytest.mark.parametrize('name', RECIPES)
+@pytest.mark.parametrize('name', slow_unless(RECIPES, 'mask_rcnn'))
 def test_parameters(name):
   plain, contextual = (
     expected_variables(detector(RECIPES[name].get_config(v)))['params'] for v in ('plain', '')

@@ -84,6 +84,7 @@ def test_stopped_and_resumed_it_is_uninterrupted(whole, root, tmp_path, monkeypa
   assert metric_lines(tmp_path / 'run') == metric_lines(workdir)
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_has_no_detections(random, tmp_path, capsys):
   """What is annotated in it is missed; and detections are written where they are asked for."""
   root = write_images(tmp_path / 'coco')
@@ -113,8 +114,8 @@ def test_an_image_that_cannot_be_read_has_no_detections(random, tmp_path, capsys
   assert of_all['mask_ar100'] < of_the_rest['mask_ar100']
 
 
-def test_images_without_public_objects(random, root, tmp_path, capsys):
-  """As COCO's test-dev2017: results are written, and there is no precision."""
+def hide_objects(root, tmp_path, random):
+  """The config of a test on images whose objects are not public, as those of COCO's test-dev2017."""
   for path in root.glob('train2017/*.png'):  # training images are not read
     (tmp_path / 'test2017').mkdir(exist_ok=True)
     (tmp_path / 'test2017' / path.name).write_bytes(path.read_bytes())
@@ -124,10 +125,25 @@ def test_images_without_public_objects(random, root, tmp_path, capsys):
   (tmp_path / 'annotations' / 'image_info_test-dev2017.json').write_text(json.dumps(listed))
   config = saved.get_config(str(random))
   config.data.update(path=str(tmp_path), test_split='test-dev2017')
+  return config
+
+
+def test_images_without_public_objects_are_not_tested_on(random, root, tmp_path):
+  config = hide_objects(root, tmp_path, random)
   with pytest.raises(
     Halt, match=r'image_info_test-dev2017\.json lists no objects.*--config\.eval\.results=DIR'
   ):
     run.evaluate(config, random)
+  config.eval.results = str(tmp_path / 'results')
+  config.data.path = str(write_images(tmp_path))
+  with pytest.raises(Halt, match=r'lists no objects, so that training could not be tested'):
+    run.train(config, tmp_path / 'new')
+
+
+@pytest.mark.slow
+def test_images_without_public_objects(random, root, tmp_path, capsys):
+  """Results are written, and there is no precision."""
+  config = hide_objects(root, tmp_path, random)
   config.eval.results = str(tmp_path / 'results')
   found = run.evaluate(config, random)['raw']
   assert found.keys() == {'detections', 'overflow'}
@@ -135,9 +151,6 @@ def test_images_without_public_objects(random, root, tmp_path, capsys):
     10 * found['detections']
   )
   assert 'detections an image and nothing to compare them with' in ' '.join(capsys.readouterr().out.split())
-  config.data.path = str(write_images(tmp_path))
-  with pytest.raises(Halt, match=r'lists no objects, so that training could not be tested'):
-    run.train(config, tmp_path / 'new')
 
 
 @pytest.mark.slow

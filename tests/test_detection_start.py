@@ -18,9 +18,15 @@ def root(tmp_path_factory):
   return write_images(tmp_path_factory.mktemp('coco'))
 
 
-def test_what_does_not_go_together_is_refused(root, tmp_path):
-  classifier = make_run(tiny_config(), tmp_path / 'classifier')
+@pytest.fixture(scope='module')
+def classifier(tmp_path_factory):
+  """The folder of a run of a classification network."""
+  config = tiny_config()
+  config.model.class_counts = (8, 6, 4)
+  return make_run(config, tmp_path_factory.mktemp('classifier') / 'run')
 
+
+def test_what_does_not_go_together_is_refused(root, classifier, tmp_path):
   def refused(mode, message, config, workdir=tmp_path / 'run'):
     with pytest.raises(Halt, match=message) as raised:
       mode(config, workdir)
@@ -60,11 +66,8 @@ def test_what_does_not_go_together_is_refused(root, tmp_path):
   )
 
 
-def test_contexts_are_those_of_the_weights(root, tmp_path):
+def test_contexts_are_those_of_the_weights(root, classifier, tmp_path):
   """Of a classification network: its classes and how many of them each stage considers."""
-  config = tiny_config()
-  config.model.class_counts = (8, 6, 4)
-  classifier = make_run(config, tmp_path / 'classifier')
   config = detection_run_config(root, '', context_classes=0, class_counts=())
   assert networks.with_contexts(config, tmp_path / 'run').model == config.model
   config.init.weights = str(classifier)

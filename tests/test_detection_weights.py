@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import DETECTOR_PARAMETERS, small
+from networks import DETECTOR_PARAMETERS, slow_unless, small
 from tiny_detectors import random_variables, tiny
 
 from ctx_flax.models import create_model
@@ -48,12 +48,16 @@ def shapes_there(name):
   return model, {key: value.shape for key, value in state.items()}
 
 
-@pytest.mark.parametrize('name', NAMES)
+# The names of Mask R-CNN are also those of the small one that has MMDetection's values.
+TABLES = slow_unless(NAMES, 'cascade_mask_rcnn')
+
+
+@pytest.mark.parametrize('name', TABLES)
 def test_parameters_and_names_there(name):
   assert NAMES[name].items() <= shapes_there(name)[1].items()
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', TABLES)
 def test_checkpoints_of_mmdetection(golden_folder, name):
   path = golden_folder / 'coco' / f'params_{name}_convnext_t.txt'
   rows = [line.split('\t') for line in path.read_text().splitlines() if not line.startswith('#')]
@@ -64,7 +68,11 @@ def test_checkpoints_of_mmdetection(golden_folder, name):
 
 
 @pytest.mark.parametrize(
-  'name, backbone', [('mask_rcnn', 'resnet_mini'), ('cascade_mask_rcnn', 'convnext_mini')]
+  'name, backbone',
+  [
+    pytest.param('mask_rcnn', 'resnet_mini', marks=pytest.mark.slow),
+    ('cascade_mask_rcnn', 'convnext_mini'),
+  ],
 )
 def test_there_and_back_changes_no_bit(name, backbone):
   model = tiny(name, backbone=backbone)
@@ -103,9 +111,9 @@ def detector(name, **keywords):
 CLASSIFIERS = [
   ('convnext_mini', 'facebook'),
   ('convnext_mini', 'timm'),
-  ('resnet_mini', 'torchvision'),
+  pytest.param('resnet_mini', 'torchvision', marks=pytest.mark.slow),
   ('ctx_convnext_mini', 'authors'),
-  ('ctx_resnet_mini', ''),
+  pytest.param('ctx_resnet_mini', '', marks=pytest.mark.slow),
 ]
 
 

@@ -26,10 +26,16 @@ ABOUT = {'short_side': 48, 'long_side': 64, 'canvas': [64, 64]}
 
 
 @pytest.fixture(scope='module')
-def exported(tmp_path_factory):
-  """(folder, config) of an exported run that had come to step 2, for batches of two."""
+def config(tmp_path_factory):
+  """Of a run that is exported for batches of two."""
   config = detection_run_config(write_images(tmp_path_factory.mktemp('coco')))
   config.export.batch_size = 2
+  return config
+
+
+@pytest.fixture(scope='module')
+def exported(config, tmp_path_factory):
+  """(folder, config) of an exported run that had come to step 2."""
   return export(config, make_detection_run(config, tmp_path_factory.mktemp('exported') / 'run')), config
 
 
@@ -105,9 +111,8 @@ def test_images_that_it_does_not_take(image, message):
   assert '\n' not in str(raised.value)
 
 
-def test_the_loader_needs_little(exported):
-  folder, _ = exported
-  tree = ast.parse((folder / 'load.py').read_text())
+def test_the_loader_needs_little():
+  tree = ast.parse(pathlib.Path(detector_loader.__file__).read_text())
   imported = {
     alias.name.split('.')[0]
     for node in ast.walk(tree)
@@ -117,8 +122,10 @@ def test_the_loader_needs_little(exported):
   assert imported == {'functools', 'json', 'jax', 'numpy'}
 
 
+@pytest.mark.slow
 def test_what_is_told_beside_it(exported):
   folder, config = exported
+  assert (folder / 'load.py').read_text() == pathlib.Path(detector_loader.__file__).read_text()
   text = (folder / 'README.md').read_text()
   size = (folder / 'weights.safetensors').stat().st_size / 1e6
   assert f'| {size:.2f} |' in text and 'uint8 (2, 64, 64, 3)' in text and 'short side of 48 pixels' in text
@@ -133,8 +140,8 @@ def test_what_is_told_beside_it(exported):
   assert run.class_names == ('cat', 'dog', 'bird') and run.source.category_ids == (1, 3, 90)
 
 
-def test_canvases(exported):
-  config = exported[1].copy_and_resolve_references()
+def test_canvases(config):
+  config = config.copy_and_resolve_references()
   config.data.canvases = ((64, 96), (64, 64), (32, 128))
   assert canvas_of(config) == (64, 96)
   config.export.canvas = (96, 64)
@@ -150,16 +157,15 @@ def test_canvases(exported):
     ((64,), r'export\.canvas must be \(height, width\)'),
   ],
 )
-def test_canvases_that_no_detector_has(exported, canvas, message):
-  folder, config = exported
+def test_canvases_that_no_detector_has(config, tmp_path, canvas, message):
   config = config.copy_and_resolve_references()
   config.export.canvas = canvas
   with pytest.raises(Halt, match=message) as halted:
-    export(config, folder.parent)
+    export(config, tmp_path / 'none')
   assert halted.value.status == 2
 
 
-def test_nothing_to_export(exported, tmp_path):
+def test_nothing_to_export(config, tmp_path):
   with pytest.raises(Halt, match='does not exist: there is no checkpoint') as halted:
-    export(exported[1], tmp_path / 'none')
+    export(config, tmp_path / 'none')
   assert halted.value.status == 2 and not pathlib.Path(tmp_path / 'none').exists()

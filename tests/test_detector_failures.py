@@ -141,6 +141,7 @@ def test_its_files(workdir, config, without_testing, capsys):
   assert not list(folder.glob('*.part'))
 
 
+@pytest.mark.slow
 def test_an_unwritable_result_leaves_what_was_there(workdir, config, without_testing, monkeypatch):
   """Interrupted while it writes, a file is the old one or the new one."""
   drawn = {name: figures.new_figure()[0] for name in ('failures_gallery', 'failures_missed')}

@@ -53,6 +53,7 @@ def test_modes_of_a_task():
   assert all(modes.keys() <= MODES.keys() for modes in TASK_MODES.values())
 
 
+@pytest.mark.slow
 def test_results_are_those_of_a_test(made, config, tmp_path, capsys):
   """The ids of the annotation file, and what is detected in its images, which a test reads another way."""
   _, workdir, root = made

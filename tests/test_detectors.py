@@ -93,6 +93,7 @@ def test_a_larger_canvas_changes_nothing():
   assert np.sum(found.valid[0]) > 3 and np.any(found.boxes[0, :, 3] > PADDED[0])
 
 
+@pytest.mark.slow  # of the backbone alone it is among the tests of networks
 def test_a_larger_canvas_changes_nothing_in_a_resnet():
   """Whose stem pools, and whose convolutions have strides; those of 2 read nothing beyond an even size."""
 

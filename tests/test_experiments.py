@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 import pytest
+from networks import slow_unless
 from run_files import make_run
 
 from configs import digits
@@ -14,7 +15,7 @@ from experiments import __main__ as program
 from experiments import arms
 
 
-@pytest.mark.parametrize('data', arms.DATA)
+@pytest.mark.parametrize('data', slow_unless(arms.DATA, 'digits'))
 def test_arms_differ_in_what_they_say_only(data):
   base = arms.base_config(data)
   made = {name: arms.arm_config(name, base, (9, 7, 5)) for name in arms.ARMS}

@@ -7,9 +7,9 @@ import sys
 
 import jax
 import numpy as np
+import pixel_family
 import pytest
 from run_files import make_run
-from tiny import tiny_config
 
 from ctx_flax.downstream.export import export
 from ctx_flax.models import create_model
@@ -18,10 +18,17 @@ from ctx_flax.training import restore
 from ctx_flax.training.halt import Halt
 
 
+@pytest.fixture(scope='module', autouse=True)
+def family():
+  """What is looked at here hardly depends on the network: one that compiles in no time."""
+  with pixel_family.known():
+    yield
+
+
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
   """(folder, config) of an exported run that had come to step 2."""
-  config = tiny_config()
+  config = pixel_family.four_stages()
   return export(config, make_run(config, tmp_path_factory.mktemp('exported') / 'run')), config
 
 
@@ -106,5 +113,5 @@ def test_without_the_data_classes_have_numbers(exported, tmp_path, capsys):
 
 def test_nothing_to_export(tmp_path):
   with pytest.raises(Halt, match='does not exist: there is no checkpoint') as halt:
-    export(tiny_config(), tmp_path / 'none')
+    export(pixel_family.four_stages(), tmp_path / 'none')
   assert halt.value.status == 2

@@ -5,12 +5,12 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+import pixel_family
 import pytest
 from run_files import make_run
 from steps import deciding
-from tiny import tiny_config
 
-from ctx_flax.analysis import failures
+from ctx_flax.analysis import failures, figures
 from ctx_flax.analysis.run import open_run
 from ctx_flax.analysis.stage_decisions import decide
 from ctx_flax.training.halt import Halt
@@ -112,9 +112,17 @@ def test_confusions():
   assert failures.confusions(labels, labels, 3) == []
 
 
+@pytest.fixture(scope='module', autouse=True)
+def family():
+  """What is looked at here hardly depends on the network: one that compiles in no time."""
+  with pixel_family.known(), pytest.MonkeyPatch.context() as patch:
+    patch.setattr(figures, 'DPI', 40)  # figures at full size take seconds
+    yield
+
+
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-  config = tiny_config()
+  config = pixel_family.four_stages()
   config.failures.update(images=7, pairs=3, bins=5)
   workdir = make_run(config, tmp_path_factory.mktemp('failures') / 'run')
   return config, workdir, failures.failures(config, workdir)
@@ -188,8 +196,7 @@ def test_what_is_printed_fits_a_terminal(monkeypatch, run, capsys):
 
 
 def test_a_plain_run(tmp_path, capsys):
-  config = tiny_config()
-  config.model.name, config.model.class_counts = 'convnext_mini', ()
+  config = pixel_family.make_plain(pixel_family.four_stages())
   config.failures.images = 2
   found = failures.failures(config, make_run(config, tmp_path / 'plain'))
   assert found['recall'] == {} and len(found['mistakes']) == 2
@@ -199,7 +206,7 @@ def test_a_plain_run(tmp_path, capsys):
 
 @pytest.mark.parametrize('name', ['images', 'pairs', 'bins'])
 def test_wrong_input(name, tmp_path):
-  config = tiny_config()
+  config = pixel_family.four_stages()
   config.failures[name] = 0
   with pytest.raises(Halt, match=rf'failures\.{name} must be 1 or more, but is 0') as halted:
     failures.failures(config, tmp_path)

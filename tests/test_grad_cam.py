@@ -1,12 +1,14 @@
 """What is explained and how it is drawn, and the mode from end to end."""
 
 import json
+import pathlib
 import types
 
 import jax
 import numpy as np
 import pytest
-from networks import CONTEXTUAL, CONVNEXT, TINY, network
+from initial_values import initial_values, moved
+from networks import CONTEXTUAL, CONVNEXT, TINY
 from PIL import Image
 from run_files import make_run
 from tiny import tiny_config
@@ -17,13 +19,15 @@ from ctx_flax.models import create_model
 from ctx_flax.training.halt import Halt
 
 
+@pytest.mark.slow  # test_class_activation.py has the map of such a class
 @pytest.mark.parametrize('selection', ['reduction', 'rerank'])
 def test_dropped_classes(selection):
   """The first stage without the class; with 'rerank' every class is scored to the end."""
-  _, variables, arrays = network('ctx_convnext_mini', **CONVNEXT, **CONTEXTUAL)
+  arrays = np.random.default_rng(1).standard_normal((2, 32, 32, 3), np.float32)
   model = create_model('ctx_convnext_mini', class_selection=selection, **TINY, **CONVNEXT, **CONTEXTUAL)
+  variables = moved(initial_values(model), 0.2)
   run = types.SimpleNamespace(model=model, variables=variables, apply=jax.jit(model.apply))
-  found = grad_cam.outputs(run, Images(np.asarray(arrays), None, np.zeros(2, int), ('a', 'b')))
+  found = grad_cam.outputs(run, Images(arrays, None, np.zeros(2, int), ('a', 'b')))
   counts = [np.bincount(row, minlength=5).tolist() for row in found['dropped']]
   # Of 5 classes stage 2 considers 4, stage 3 three and stage 4 two.
   assert counts == [[2, 0, 1, 1, 1] if selection == 'reduction' else [5, 0, 0, 0, 0]] * 2
@@ -128,15 +132,18 @@ def test_one_run_given_classes_and_a_map_of_one_pixel(runs, capsys):
 def test_files(runs, tmp_path, capsys):
   """Of a file nobody says what it shows: what the first network takes it for is explained."""
   config = runs[0].copy_and_resolve_references()
+  # The plain run, which compiles faster: which classes are explained does not depend on the network.
+  workdir = pathlib.Path(config.grad_cam.plain)
+  config.model.name, config.model.class_counts = 'convnext_mini', ()
   for i in range(4):
     pixels = np.random.default_rng(i).integers(0, 256, (40, 40, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / f'{i}.png')
   config.grad_cam.update(images=str(tmp_path), steps=0, plain='', classes=())
-  found = grad_cam.grad_cam(config, runs[1])
-  assert found['roles'] == ('predicted', 'rival') and found['maps']['ctx_convnext_mini'].shape[:2] == (4, 2)
-  probabilities = found['probabilities']['ctx_convnext_mini']
+  found = grad_cam.grad_cam(config, workdir)
+  assert found['roles'] == ('predicted', 'rival') and found['maps']['convnext_mini'].shape[:2] == (4, 2)
+  probabilities = found['probabilities']['convnext_mini']
   assert (probabilities[:, 0] >= probabilities[:, 1]).all()
-  written = json.loads((runs[1] / 'analysis' / 'grad_cam.json').read_text())
+  written = json.loads((workdir / 'analysis' / 'grad_cam.json').read_text())
   assert written['true'] == [None] * 4 and written['roles'] == ['predicted', 'rival']
   assert '0.png' in capsys.readouterr().out
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from initial_values import initial_values, moved
+from networks import slow_unless
 
 from ctx_flax.models import create_model, inference
 from ctx_flax.models.inference import apply_in_turn
@@ -20,12 +21,13 @@ def network(name, **keywords):
     {'embed_dim': 32} if name.startswith('ctx') else {}
   )
   model = create_model(name, **keywords)
-  images = jax.random.normal(jax.random.key(1), (6, 32, 32, 3))
+  images = np.random.default_rng(1).standard_normal((6, 32, 32, 3), np.float32)
   return model, moved(initial_values(model), 0.05), images
 
 
-def test_images_in_turn_give_what_all_give():
-  model, variables, images = network('ctx_convnext_mini')
+@pytest.mark.parametrize('name', slow_unless(['convnext_mini', 'ctx_convnext_mini'], 'convnext_mini'))
+def test_images_in_turn_give_what_all_give(name):
+  model, variables, images = network(name)
   expected = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
   found = jax.jit(lambda v, x: apply_in_turn(model, v, x, at_once=2))(variables, images)
   chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -58,7 +60,7 @@ def test_as_many_at_once_as_fit_into_the_cache(monkeypatch, pixels, at_once):
 
 
 def test_a_number_that_does_not_divide_the_batch_is_refused():
-  model, variables, images = network('ctx_convnext_mini')
+  model, variables, images = network('convnext_mini')
   for at_once in (0, 4, 7):
     with pytest.raises(ValueError, match=f'at_once is {at_once}: it must divide the 6 images'):
       apply_in_turn(model, variables, images, at_once)

@@ -5,9 +5,10 @@ import shutil
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import pixel_family
 import pytest
+from initial_values import initial_values
 from PIL import Image
 
 from configs import linear_probe_cars
@@ -18,17 +19,24 @@ from ctx_flax.models.weights import save_weights
 from ctx_flax.training.halt import Halt
 
 
+@pytest.fixture(scope='module', autouse=True)
+def family():
+  """What is looked at here hardly depends on the network: one that compiles in no time."""
+  with pixel_family.known():
+    yield
+
+
 @pytest.fixture(scope='module')
 def networks(tmp_path_factory):
   """Files of a contextual and a plain network of another number of classes than the images have."""
   folder = tmp_path_factory.mktemp('networks')
   paths = {}
-  for name in ('ctx_resnet_mini', 'resnet_mini'):
+  for name in ('ctx_four_pixels', 'four_pixels'):
     keywords = {'name': name, 'num_classes': 20, 'depths': (1, 1, 1, 1), 'dims': (4, 6, 8, 12)}
     if name.startswith('ctx'):
       keywords['embed_dim'] = 16
     model = create_model(**keywords)
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    variables = initial_values(model)
     paths[name] = str(folder / f'{name}.safetensors')
     save_weights(paths[name], variables, model=keywords)
   return paths
@@ -38,9 +46,10 @@ def settings(networks, jpeg_folder, tmp_path, **changes):
   config = linear_probe_cars.get_config('size=32,batch=8')
   config.data.update(path=str(jpeg_folder), workers=0, threads=0)
   config.probe.update(
-    weights=networks['ctx_resnet_mini'],
-    plain_weights=networks['resnet_mini'],
+    weights=networks['ctx_four_pixels'],
+    plain_weights=networks['four_pixels'],
     iterations=60,
+    learning_rate=0.02,
     batch_size=16,
     seeds=2,
     cache=str(tmp_path / 'cache'),
@@ -59,7 +68,7 @@ def test_both_networks_in_one_report(networks, jpeg_folder, tmp_path, capsys, mo
     assert all(top1 <= top5 for top1, top5 in zip(row['top1'], row['top5'], strict=True))
     assert min(row['train_top1']) > 1.5 / 12  # colours are easy, even for networks that have learned nothing
   written = capsys.readouterr().out
-  assert 'ctx_resnet_mini' in written and ' ± ' in written and written.count('unreadable image left out') == 4
+  assert 'ctx_four_pixels' in written and ' ± ' in written and written.count('unreadable image left out') == 4
   saved = json.loads((tmp_path / 'probe' / 'linear_probe.json').read_text())
   assert saved['networks'] == report and saved['config']['probe']['iterations'] == 60
 
@@ -72,7 +81,7 @@ def test_both_networks_in_one_report(networks, jpeg_folder, tmp_path, capsys, mo
 def test_an_extraction_that_was_killed_goes_on(networks, jpeg_folder, tmp_path, monkeypatch):
   monkeypatch.setattr(features, 'PART', 2)
   config = settings(networks, jpeg_folder, tmp_path)
-  model, variables, _ = linear_probe.network(networks['resnet_mini'], 'resnet_mini', config)
+  model, variables, _ = linear_probe.network(networks['four_pixels'], 'four_pixels', config)
   source = sources.open_source(config.data, 'test')
   whole = features.extract(model, variables, source, config, config.probe.cache, 'test')
   (folder,) = (tmp_path / 'cache').iterdir()
@@ -100,7 +109,7 @@ def test_an_extraction_that_was_killed_goes_on(networks, jpeg_folder, tmp_path, 
 
 def test_the_key_of_the_cache(networks, jpeg_folder, tmp_path):
   config = settings(networks, jpeg_folder, tmp_path)
-  model, variables, _ = linear_probe.network(networks['resnet_mini'], 'resnet_mini', config)
+  model, variables, _ = linear_probe.network(networks['four_pixels'], 'four_pixels', config)
   source = sources.open_source(config.data, 'train')
   keys = {features.key(model, variables, source, config)}
   assert features.key(model, jax.tree.map(np.asarray, variables), source, config) in keys
@@ -214,6 +223,6 @@ def test_a_cache_that_cannot_be_written_is_told(networks, jpeg_folder, tmp_path)
 
 def test_networks_that_changed_places_are_told(networks, jpeg_folder, tmp_path):
   config = settings(networks, jpeg_folder, tmp_path)
-  config.probe.plain_weights = networks['ctx_resnet_mini']
-  with pytest.raises(Halt, match='holds ctx_resnet_mini, which is not the plain network'):
+  config.probe.plain_weights = networks['ctx_four_pixels']
+  with pytest.raises(Halt, match='holds ctx_four_pixels, which is not the plain network'):
     linear_probe.linear_probe(config, tmp_path / 'probe')

@@ -151,6 +151,7 @@ def test_the_first_batch_is_drawn(whole):
     assert image.size == (4 * 132 + 4, 4 * 148 + 4)
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):
   """The best by the averaged weights, where the run keeps them."""
   config = settings(steps=4, eval_every=1, checkpoint_every=0, keep_checkpoints=1)
@@ -167,6 +168,7 @@ def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):
   assert results.keys() == {'EMA'} and results['EMA']['correlation'] == pytest.approx(max(correlation))
 
 
+@pytest.mark.slow
 def test_checkpoints_by_time(tmp_path):
   by_time = {'checkpoint_every': 0, 'keep_checkpoints': 10, 'keep_best': False, 'checkpoint_minutes': 1e-9}
   loop.train(settings(eval_every=0, **by_time), tmp_path, COLOUR)
@@ -224,6 +226,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(whole, config, tmp_path):
     run.evaluate(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_without_averaging_there_are_raw_weights_only(tmp_path):
   config = settings(steps=1, ema_decay=0.0)
   results = loop.train(config, tmp_path, COLOUR)

@@ -86,7 +86,9 @@ def test_output_to_a_file_is_plain_lines_and_the_last_tells_all(tmp_path):
   'arguments, message',
   [
     (('--config.train.stepz=3', TINY[0]), "unknown config field 'train.stepz'; did you mean 'train.steps'"),
-    ((*TINY, '--config.model.name=convnext_mny'), "unknown model 'convnext_mny'"),
+    pytest.param(
+      *((*TINY, '--config.model.name=convnext_mny'), "unknown model 'convnext_mny'"), marks=pytest.mark.slow
+    ),
     ((), 'give --config=configs/RECIPE.py, or --workdir=RUN'),
   ],
 )

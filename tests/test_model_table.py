@@ -21,8 +21,7 @@ SHORT = 'ctx_convnext_t', 'ctx_resnet50', *(name for name in MODELS if name.ends
 def shapes(name):
   model = create_model(name)
   images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
-  variables = jax.eval_shape(model.init, jax.random.key(0), images)
-  _, out = jax.eval_shape(model.apply, variables, images)
+  (_, out), variables = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
   return variables, out
 
 
@@ -62,7 +61,7 @@ def test_names_and_shapes_of_the_released_checkpoints(keys, table, name, family)
 
 
 @pytest.mark.parametrize('size', [pytest.param((448, 448), marks=pytest.mark.slow), (800, 1333)])
-@pytest.mark.parametrize('name', ['ctx_convnext_t', 'ctx_resnet50'])
+@pytest.mark.parametrize('name', slow_unless(['ctx_convnext_t', 'ctx_resnet50'], 'ctx_convnext_t'))
 def test_feature_maps_of_detectors(name, size):
   """The four strides at large sizes, with no parameters that features do not need."""
   model = create_model(name)

@@ -18,10 +18,9 @@ from ctx_flax.models import MODELS, create_model, used_keywords
 MINI = [name for name in MODELS if name.endswith('mini')]
 
 
-MINI_SLOW = slow_unless(MINI, 'ctx_convnext_mini', 'ctx_resnet_mini')  # whose blocks the plain ones have too
-
-
 SETTINGS = {'num_classes': 10, 'embed_dim': 32, 'depths': (1, 1, 1, 1), 'dims': (16, 32, 48, 64)}
+# What several tests look at, so that its network is compiled once.
+REDUCTION = {'class_selection': 'reduction', 'class_counts': (8, 6, 4)}
 
 
 @functools.cache
@@ -32,7 +31,7 @@ def mini(name, **keywords):
   return model, {**variables, 'params': moved(variables['params'], 0.1)}
 
 
-IMAGES = jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
+IMAGES = np.random.default_rng(1).standard_normal((4, 32, 32, 3), np.float32)
 
 
 @functools.cache
@@ -70,11 +69,11 @@ def test_contextual_outputs(name, selection):
     assert out[f'context{stage}'].shape == (4, model.dims[stage - 2])
 
 
-@pytest.mark.parametrize('name', ['ctx_convnext_mini', 'ctx_resnet_mini'])
+@pytest.mark.parametrize('name', slow_unless(['ctx_convnext_mini', 'ctx_resnet_mini'], 'ctx_convnext_mini'))
 def test_class_counts_of_a_call_replace_the_attribute(name):
   """As if the model had been built with them; traced, so one program serves all."""
   model, variables = mini(name)
-  expected = outputs(name, class_selection='reduction', class_counts=(8, 6, 4))[1]
+  expected = outputs(name, **REDUCTION)[1]
   apply = jax.jit(lambda counts: model.apply(variables, IMAGES, class_counts=counts)[1])
   out = apply(jnp.asarray([8, 6, 4]))
   for stage in (1, 2, 3, 4):
@@ -103,17 +102,17 @@ def test_plain_outputs(name):
     assert out[key].shape == (4, 10) and out[key].dtype == bool and np.all(out[key])
 
 
-# Its contextualizing layers and contextual blocks are those of the others.
-@pytest.mark.parametrize('name', slow_unless(MINI, 'ctx_resnet_mini'))
+# Of contextual layers and convolutions the gradients are compared with the authors' one by one.
+@pytest.mark.parametrize('name', slow_unless(MINI, 'resnet_mini'))
 def test_every_parameter_receives_a_gradient(name):
   model, variables = mini(name)
+  weights = np.random.default_rng(5).standard_normal((4, 4, 10), np.float32)
 
   @jax.jit
   def gradients(params):
     def loss(params):
       (_, out), _ = model.apply({**variables, 'params': params}, IMAGES, train=True, mutable=['batch_stats'])
       stages = [s for s in (1, 2, 3, 4) if f'scores{s}' in out]
-      weights = jax.random.normal(jax.random.key(5), (4, 4, 10))
       return sum(jnp.sum(weights[s - 1] * out[f'scores{s}']) for s in stages)
 
     return jax.grad(loss)(params)
@@ -149,26 +148,29 @@ def test_adding_to_an_intermediate(name):
 
 @pytest.mark.parametrize('name', ['ctx_convnext_mini', 'resnet_mini'])
 def test_features_only(name):
-  model, variables = mini(name)
-  _, out = outputs(name)
+  keywords = REDUCTION if name.startswith('ctx_') else {}
+  model, variables = mini(name, **keywords)
+  _, out = outputs(name, **keywords)
   logits, features = jax.jit(functools.partial(model.apply, features_only=True))(variables, IMAGES)
   assert logits is None and 'scores4' not in features and 'pre_logits' not in features
   np.testing.assert_allclose(features['stage4'], out['stage4'], atol=1e-4)
 
 
-def test_frozen_batch_norm_in_training():
-  model, variables = mini('ctx_resnet_mini')
+@pytest.mark.parametrize('name', slow_unless(['resnet_mini', 'ctx_resnet_mini'], 'resnet_mini'))
+def test_frozen_batch_norm_in_training(name):
+  model, variables = mini(name)
   apply = functools.partial(model.apply, train=True, train_norm=False, mutable=['batch_stats'])
   (_, out), new = jax.jit(apply)(variables, IMAGES)
   jax.tree.map(np.testing.assert_array_equal, new['batch_stats'], variables['batch_stats'])
-  np.testing.assert_allclose(out['stage4'], outputs('ctx_resnet_mini')[1]['stage4'], atol=1e-4)
+  np.testing.assert_allclose(out['stage4'], outputs(name)[1]['stage4'], atol=1e-4)
 
 
-@pytest.mark.parametrize('name', MINI_SLOW)
+# The contextual layers of the one, and the blocks of the other family.
+@pytest.mark.parametrize('name', slow_unless(MINI, 'ctx_resnet_mini', 'convnext_mini'))
 def test_padding_changes_nothing_inside(name):
   model, variables = mini(name)
   sizes = np.asarray([[64, 64], [45, 64], [64, 33], [51, 39]])
-  images = np.asarray(jax.random.normal(jax.random.key(2), (4, 64, 64, 3)))
+  images = np.random.default_rng(2).standard_normal((4, 64, 64, 3), np.float32)
   padded = images.copy()
   for image, (h, w) in zip(padded, sizes, strict=True):
     image[h:], image[:, w:] = 7.0, 7.0  # not even zeros are asked for
@@ -197,7 +199,7 @@ def test_remat_changes_neither_parameters_nor_values(name):
   np.testing.assert_allclose(logits, expected_logits, atol=1e-4)
 
 
-@pytest.mark.parametrize('size', [(33, 47), (36, 32)])
+@pytest.mark.parametrize('size', [(33, 47), pytest.param((36, 32), marks=pytest.mark.slow)])
 @pytest.mark.parametrize('name', MINI)
 def test_odd_sizes(name, size):
   model, variables = mini(name)
@@ -210,11 +212,11 @@ def test_odd_sizes(name, size):
 
 def test_bfloat16_compute_gives_float32_scores():
   _, variables = mini('ctx_convnext_mini')
-  low = create_model('ctx_convnext_mini', **SETTINGS, dtype='bfloat16')
+  low = create_model('ctx_convnext_mini', **SETTINGS, **REDUCTION, dtype='bfloat16')
   logits, out = jax.jit(low.apply)(variables, IMAGES)
   assert out['stage3'].dtype == jnp.bfloat16 and logits.dtype == jnp.float32
   assert out['scores1'].dtype == jnp.float32
-  exact = outputs('ctx_convnext_mini')[1]['scores1']
+  exact = outputs('ctx_convnext_mini', **REDUCTION)[1]['scores1']
   np.testing.assert_allclose(out['scores1'], exact, atol=0.05 * np.abs(exact).max())
 
 

@@ -35,7 +35,7 @@ def kept(result):
   return indices[mask].tolist()
 
 
-@pytest.mark.parametrize('at_once', [5, 32, 2048])
+@pytest.mark.parametrize('at_once', [pytest.param(5, marks=pytest.mark.slow), 32, 2048])
 def test_equals_greedy_suppression(monkeypatch, at_once):
   """Whatever the number of boxes that are compared in a turn, which depends on the platform."""
   monkeypatch.setitem(module.AT_ONCE, 'cpu', at_once)
@@ -128,8 +128,11 @@ def test_released_nms(golden):
     assert kept(result) == arrays[f'edge_keep{percent}'].tolist()
 
 
+compiled_multiclass = jax.jit(multiclass_nms, static_argnames=('limit', 'candidates'))
+
+
 def multiclass(*arrays, **options):
-  return jax.jit(functools.partial(multiclass_nms, **{**OPTIONS, **options}))(*arrays)
+  return jax.device_get(compiled_multiclass(*arrays, **{**OPTIONS, **options}))
 
 
 @pytest.mark.parametrize('name', ['mc', 'mcs'])
@@ -143,7 +146,7 @@ def test_released_detections(golden, name):
   assert detections.kept.all() and not detections.overflow
 
 
-@pytest.mark.parametrize('shared', [True, False])
+@pytest.mark.parametrize('shared', [pytest.param(True, marks=pytest.mark.slow), False])
 def test_detections_equal_reference(shared):
   boxes, _ = draw(40)
   boxes = boxes if shared else np.stack([boxes, boxes[::-1], boxes + 3], 1)
@@ -167,10 +170,11 @@ def test_one_box_becomes_two_detections_of_classes_above_the_threshold():
   boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 9.5], [30, 30, 40, 40]], np.float32)
   # Exactly at the threshold is not above it; NaN is not either.
   scores = np.array([[0.25, 0.5, 0.75], [0.1, 0.6, 0.7], [np.nan, 0.0, 0.3]], np.float32)
-  detections = multiclass(boxes, scores, score_threshold=0.25, limit=6)
+  options = {'score_threshold': 0.25, 'limit': 6}
+  detections = multiclass(boxes, scores, **options, valid=np.ones(3, bool))
   assert detections.rows.tolist() == [0, 1, 2, 0, 0, 0] and detections.labels.tolist() == [2, 1, 2, 0, 0, 0]
   assert detections.kept.tolist() == [True] * 3 + [False] * 3
-  left_out = multiclass(boxes, scores, score_threshold=0.25, limit=6, valid=np.array([False, True, True]))
+  left_out = multiclass(boxes, scores, **options, valid=np.array([False, True, True]))
   assert left_out.rows[:3].tolist() == [1, 1, 2] and left_out.labels[:3].tolist() == [2, 1, 2]
 
 

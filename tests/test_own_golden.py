@@ -1,5 +1,7 @@
 """Our layers against golden.npz, an independent float64 NumPy derivation (make_golden.py), in every clone."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,9 +48,8 @@ LAYERS = {
 @pytest.mark.parametrize('case, mode', [('depthwise', 'eval'), ('dense', 'eval'), ('dense', 'train')])
 def test_contextual_conv(data, case, mode):
   inputs = part(data, f'{case}/in/')
-  (y, adaptation), new = LAYERS[case].apply(
-    variables_of(data, case), inputs['x'], inputs['context'], train=mode == 'train', mutable=['batch_stats']
-  )
+  apply = jax.jit(functools.partial(LAYERS[case].apply, train=mode == 'train', mutable=['batch_stats']))
+  (y, adaptation), new = apply(variables_of(data, case), inputs['x'], inputs['context'])
   ours = {'y': y, **adaptation}
   for path, value in jax.tree_util.tree_leaves_with_path(new['batch_stats'] if mode == 'train' else {}):
     ours['after/' + '/'.join(key.key for key in path)] = value
@@ -72,7 +73,7 @@ def test_contextualizing_layers(data, selection):
     return out
 
   features = [data[f'classes/in/x{stage}'] for stage in (1, 2, 3, 4)]
-  ours = module.apply(variables_of(data, 'classes'), features, method=run)
+  ours = jax.jit(functools.partial(module.apply, method=run))(variables_of(data, 'classes'), features)
   expected = part(data, f'classes/{selection}/')
   assert set(ours) == set(expected)
   for name, value in expected.items():

@@ -8,11 +8,11 @@ import types
 
 import jax.numpy as jnp
 import numpy as np
+import pixel_family
 import pytest
 from PIL import Image
 from run_files import make_run
 from steps import deciding
-from tiny import tiny_config
 
 from ctx_flax import files
 from ctx_flax.analysis import predict
@@ -137,6 +137,13 @@ def test_images_can_be_named_in_a_list(config, tmp_path, monkeypatch):
   assert predict.named_files(config.predict) == [ODD, 'a.jpg']
 
 
+@pytest.fixture(scope='module', autouse=True)
+def family():
+  """What is looked at here hardly depends on the network: one that compiles in no time."""
+  with pixel_family.known():
+    yield
+
+
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
   """(config, workdir, folder of images): nine good ones, two that are none."""
@@ -147,7 +154,7 @@ def run(tmp_path_factory):
     Image.fromarray(rng.integers(0, 255, (40, 50, 3), np.uint8)).save(root / 'images' / f'{i}.png')
   (root / 'images' / '4b.png').write_bytes(b'no image')
   (root / 'images' / '8b.jpg').write_bytes(b'')
-  config = tiny_config()
+  config = pixel_family.four_stages()
   config.predict.images = str(root / 'images')
   return config, make_run(config, root / 'run'), root / 'images'
 
@@ -201,8 +208,7 @@ def test_tables_fit_80_columns(run, config, capsys):
 
 
 def test_a_plain_network_without_its_data(config, run, tmp_path, capsys):
-  config.model.name, config.model.class_counts = 'convnext_mini', ()
-  workdir = make_run(config, tmp_path / 'plain')
+  workdir = make_run(pixel_family.make_plain(config), tmp_path / 'plain')
   config.data.name, config.data.path, config.model.num_classes = 'image_folder', '/nowhere', 0
   config.predict.format = 'csv'
   found = predict.predict(config, workdir)

@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,8 +22,14 @@ def test_anchors_of_mmdetection(golden):
   for stride in STRIDES:
     np.testing.assert_array_equal(base_anchors(stride), arrays[f'base_{stride}'])
   for case in 'ab':
-    anchors = pyramid_anchors([tuple(map(int, hw)) for hw in arrays[f'sizes_{case}']], STRIDES)
-    valid = valid_anchors(anchors, STRIDES, padded_hw=arrays[f'valid_pad_shape_{case}'])
+    sizes = [tuple(map(int, hw)) for hw in arrays[f'sizes_{case}']]
+
+    @jax.jit
+    def run_case(padded_hw, sizes=sizes):
+      anchors = pyramid_anchors(sizes, STRIDES)
+      return anchors, valid_anchors(anchors, STRIDES, padded_hw=padded_hw)
+
+    anchors, valid = run_case(arrays[f'valid_pad_shape_{case}'])
     for stride, boxes, mask in zip(STRIDES, anchors, valid, strict=True):
       boxes, name = np.reshape(boxes, (-1, 4)), f'anchors_{case}_{stride}'
       if name in arrays:
@@ -37,18 +42,18 @@ def test_anchors_of_mmdetection(golden):
 
 def test_anchors_by_hand():
   """Wide, square, high, around the corner of a cell. Cells end with the padding, borders with the image."""
-  (anchors,) = pyramid_anchors([(6, 8)], [8])
+  (anchors,) = jax.device_get(jax.jit(lambda: pyramid_anchors([(6, 8)], [8]))())
   assert anchors.shape == (6, 8, 3, 4)
   np.testing.assert_array_equal(anchors[2, 5, 1], [40 - 32, 16 - 32, 40 + 32, 16 + 32])
   w, h = 64 * 2**0.5, 32 * 2**0.5
   np.testing.assert_allclose(anchors[0, 0, 0], [-w / 2, -h / 2, w / 2, h / 2], rtol=1e-6)
   np.testing.assert_allclose(anchors[0, 0, 2], [-h / 2, -w / 2, h / 2, w / 2], rtol=1e-6)
-  sizes = {'padded_hw': jnp.array([33, 50]), 'valid_hw': jnp.array([30, 47])}
-  (inside,) = valid_anchors([anchors], [8], **sizes)
-  np.testing.assert_array_equal(
-    np.argwhere(inside[..., 0]).max(0), [4, 6]
-  )  # ceil(33 / 8), ceil(50 / 8) cells
-  (inside,) = valid_anchors([anchors], [8], **sizes, allowed_border=40)
+  sizes = {'padded_hw': np.array([33, 50]), 'valid_hw': np.array([30, 47])}
+  find = jax.jit(lambda **options: valid_anchors([anchors], [8], **options), static_argnames='allowed_border')
+  (inside,) = jax.device_get(find(**sizes))
+  # ceil(33 / 8), ceil(50 / 8) cells
+  np.testing.assert_array_equal(np.argwhere(inside[..., 0]).max(0), [4, 6])
+  (inside,) = jax.device_get(find(**sizes, allowed_border=40))
   expected = [
     (i, j, a)
     for i, j, a in np.ndindex(6, 8, 3)
@@ -63,15 +68,20 @@ def test_anchors_by_hand():
 
 @pytest.mark.parametrize(
   'case, pre_nms, limit',
-  [('train', 2000, 1000), ('small', 200, 150), pytest.param('test', 1000, 1000, marks=pytest.mark.slow)],
+  [
+    ('small', 200, 150),
+    pytest.param('train', 2000, 1000, marks=pytest.mark.slow),
+    pytest.param('test', 1000, 1000, marks=pytest.mark.slow),
+  ],
 )
 def test_proposals_of_mmdetection(golden, case, pre_nms, limit):
   """It proposes in the whole canvas; sizes are those of the images. Equal scores have no order in PyTorch."""
   arrays = golden('coco/rpn')
-  logits = [jnp.asarray(arrays[f'cls{i}'], jnp.float32) for i in range(5)]
-  deltas = [jnp.asarray(arrays[f'reg{i}'], jnp.float32) for i in range(5)]
+  logits = [np.asarray(arrays[f'cls{i}'], np.float32) for i in range(5)]
+  deltas = [np.asarray(arrays[f'reg{i}'], np.float32) for i in range(5)]
   deltas = [x.reshape(*x.shape[:3], 3, 4) for x in deltas]
-  boxes, scores, valid = run(logits, deltas, jnp.asarray(arrays['img_hw']), pre_nms=pre_nms, limit=limit)
+  found = run(logits, deltas, arrays['img_hw'], pre_nms=pre_nms, limit=limit)
+  boxes, scores, valid = jax.device_get(found)
   assert np.all(valid)
   for i in range(2):
     expected = arrays[f'proposals_{case}{i}']
@@ -82,15 +92,15 @@ def test_proposals_of_mmdetection(golden, case, pre_nms, limit):
     assert max(distances.min(0).max(), distances.min(1).max()) < 5e-4
 
 
-@pytest.mark.parametrize('kind, limit', [('mask', 100), ('cascade', 40)])
+@pytest.mark.parametrize('kind, limit', [('mask', 100), pytest.param('cascade', 40, marks=pytest.mark.slow)])
 def test_boxes_without_area_are_dropped_on_request(golden, kind, limit):
   """As MMDetection 3.x does; 2.x keeps some here."""
   name = 'mask_rcnn' if kind == 'mask' else 'cascade_rcnn'
   two, three = golden(f'coco/{name}_tiny'), golden('coco/tiny_v3_filter')
-  logits = [jnp.asarray(two[f'eval.rpn_cls{i}']) for i in range(5)]
-  deltas = [jnp.asarray(two[f'eval.rpn_reg{i}']) for i in range(5)]
+  logits = [two[f'eval.rpn_cls{i}'] for i in range(5)]
+  deltas = [two[f'eval.rpn_reg{i}'] for i in range(5)]
   deltas = [x.reshape(*x.shape[:3], 3, 4) for x in deltas]
-  found = run(logits, deltas, jnp.asarray(two['img_hw']), pre_nms=200, limit=limit, min_size=0.0)
+  found = jax.device_get(run(logits, deltas, two['img_hw'], pre_nms=200, limit=limit, min_size=0.0))
   for i in range(2):
     expected = three[f'{kind}.proposals{i}']
     assert np.sum(found.valid[i]) == len(expected)
@@ -101,7 +111,7 @@ def test_boxes_without_area_are_dropped_on_request(golden, kind, limit):
 def case():
   """One map of 3 x 4 cells of 8 pixels, of two images: logits, all different, and boxes as the anchors."""
   logits = np.random.default_rng(0).permutation(72).reshape(2, 3, 4, 3).astype(np.float32) / 10
-  return [jnp.asarray(logits)], [jnp.zeros((2, 3, 4, 3, 4))]
+  return [logits], [np.zeros((2, 3, 4, 3, 4), np.float32)]
 
 
 def iou(a, b):
@@ -112,7 +122,7 @@ def iou(a, b):
 
 def reference(logits, valid_hw, padded_hw, pre_nms, limit, min_size=-1.0, threshold=0.7):
   """(boxes, scores) of one image and map of 8 pixels a cell, slowly."""
-  (anchors,) = pyramid_anchors([logits.shape[:2]], [8])
+  (anchors,) = jax.device_get(jax.jit(lambda: pyramid_anchors([logits.shape[:2]], [8]))())
   cells = [
     (i, j, a) for i, j, a in np.ndindex(*logits.shape) if 8 * i < padded_hw[0] and 8 * j < padded_hw[1]
   ]
@@ -132,8 +142,8 @@ def test_proposals_by_hand(min_size):
   """Clipped to the image, none from beyond its padding, and zeros where there are fewer than asked for."""
   logits, deltas = case()
   valid_hw, padded_hw = np.array([[20, 30], [23, 15]]), np.array([[24, 32], [24, 16]])
-  boxes, scores, valid = run(
-    logits, deltas, valid_hw, padded_hw, strides=(8,), pre_nms=20, limit=15, min_size=min_size
+  boxes, scores, valid = jax.device_get(
+    run(logits, deltas, valid_hw, padded_hw, strides=(8,), pre_nms=20, limit=15, min_size=min_size)
   )
   counts = []
   for i in range(2):
@@ -148,7 +158,7 @@ def test_proposals_by_hand(min_size):
 
 def test_more_than_there_are_anchors():
   logits, deltas = case()
-  found = run(logits, deltas, jnp.array([[24, 32]] * 2), strides=(8,), pre_nms=1000, limit=50)
+  found = jax.device_get(run(logits, deltas, np.array([[24, 32]] * 2), strides=(8,), pre_nms=1000, limit=50))
   assert found.boxes.shape == (2, 50, 4)
   assert np.all(np.diff(found.scores) <= 0) and 0 < np.sum(found.valid[0]) < 36
 
@@ -156,7 +166,7 @@ def test_more_than_there_are_anchors():
 def test_no_gradient_passes():
   logits, deltas = case()
   total = lambda logits, deltas: run(
-    logits, deltas, jnp.array([[24, 32]] * 2), strides=(8,), limit=5
+    logits, deltas, np.array([[24, 32]] * 2), strides=(8,), limit=5
   ).boxes.sum()
-  gradients = jax.grad(total, (0, 1))(logits, deltas)
+  gradients = jax.device_get(jax.jit(jax.grad(total, (0, 1)))(logits, deltas))
   assert not any(np.any(x) for x in jax.tree.leaves(gradients))

@@ -4,11 +4,11 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+import pixel_family
 import pytest
 from run_files import make_run
-from tiny import tiny_config
 
-from ctx_flax.analysis import recall_curves
+from ctx_flax.analysis import figures, recall_curves
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.run import open_run
 from ctx_flax.layers.contextualizer import best_classes, check_class_counts
@@ -123,8 +123,16 @@ def test_figure():
   assert 'not naive' in figure.get_suptitle()
 
 
+@pytest.fixture(scope='module', autouse=True)
+def family():
+  """What is looked at here hardly depends on the network: one that compiles in no time."""
+  with pixel_family.known(), pytest.MonkeyPatch.context() as patch:
+    patch.setattr(figures, 'DPI', 40)  # figures at full size take seconds
+    yield
+
+
 def naive_config():
-  config = tiny_config()
+  config = pixel_family.four_stages()
   config.model.class_counts = (10, 10, 10)
   return config
 
@@ -160,7 +168,7 @@ def test_a_run(run, capsys):
   [
     ('recall.target', 1.5, r'recall\.target is 1\.5: it must be above 0'),
     ('recall.relative_to', 'some', "recall.relative_to is 'some': it must be one of all, kept"),
-    ('model.name', 'convnext_mini', 'considers all classes to the end'),
+    ('model.name', 'four_pixels', 'considers all classes to the end'),
   ],
 )
 def test_wrong_input(path, value, message, tmp_path):

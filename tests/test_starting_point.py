@@ -3,11 +3,10 @@
 import json
 import shutil
 import sys
-import types
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+import pixel_family
 import pytest
 import safetensors.numpy
 from initial_values import initial_values
@@ -37,10 +36,21 @@ def settings(**init):
   return config
 
 
+def pixels(**init):
+  """The settings with a network that compiles in no time."""
+  return pixel_family.four_stages(settings(**init))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def family():
+  with pixel_family.known():
+    yield
+
+
 @pytest.fixture(scope='module')
 def source(tmp_path_factory):
   """The folder of a run of ten classes with counts (8, 6, 4)."""
-  config = settings()
+  config = pixels()
   config.model.class_counts = (8, 6, 4)
   return make_run(config, tmp_path_factory.mktemp('source') / 'run')
 
@@ -63,10 +73,11 @@ def start_from(config, model, state):
 
 
 def recipe(jpeg_folder):
-  """The recipe for a user's own images, of a network as small as the source; twelve classes in one folder."""
-  config, small = finetune.get_config('float32'), settings()
+  """The recipe for a user's own images, of the network of the source; twelve classes in one folder."""
+  config, small = finetune.get_config('float32'), pixels()
   config.data.path = str(jpeg_folder / 'train')
   config.model.update({name: small.model[name] for name in ('name', 'depths', 'dims', 'embed_dim')})
+  config.model.drop_path_rate = 0.0
   config.data.update(image_size=32, workers=0, threads=0)
   config.train.update(batch_size=16, steps=2, checkpoint_every=1, log_every=1)
   config.eval.batch_size = 16
@@ -113,7 +124,7 @@ def test_finetuning_needs_a_folder_of_images_and_no_more(jpeg_folder, tmp_path):
 
 
 def test_class_counts_are_scaled_to_the_new_label_set(source, tmp_path):
-  config = settings(weights=str(source))
+  config = pixels(weights=str(source))
   scaled = lambda classes: with_class_counts(config, tmp_path / 'new', classes).model.class_counts
   assert scaled(20) == (16, 12, 8) and scaled(10) == (8, 6, 4)
   assert scaled(6) == (5, 5, 4)  # not fewer than five, which top-5 needs, or than there were
@@ -151,40 +162,22 @@ def test_factors_on_the_rate():
   assert starting_point.rate_factor(config, TASK.fresh(config))('norm/scale') == 1.0
 
 
-def test_what_a_network_declares_fixed_stays():
-  """Neither rate nor decay nor moments, whatever init.freeze says, if there are weights to keep."""
-  config = settings(freeze=('stem_.*',), weights='RUN')
-  config.optimizer.weight_decay = 0.1
-  network = types.SimpleNamespace(fixed_parameters=('backbone/(tau|heads)/.*',))
-  factor = starting_point.rate_factor(config, network=network)
-  names = 'stem_conv/kernel', 'backbone/tau/kernel', 'backbone/heads/out/kernel', 'backbone/taught/kernel'
-  assert [factor(name) for name in names] == [0, 0, 0, 1]
-  anew = starting_point.rate_factor(settings(weights='RUN'), 'backbone/heads/.*', network)
-  assert [anew(name) for name in names] == [1, 0, 1, 1]
-  config.init.weights = ''
-  assert [starting_point.rate_factor(config, network=network)(name) for name in names] == [0, 1, 1, 1]
-  config.init.weights = 'RUN'
-  tx = optimizer.make_optimizer(config, 0.5, factor)
-  kernel = {'kernel': jnp.ones((2, 2))}
-  params = {'backbone': {'tau': kernel, 'taught': kernel}}
-  updates, state = tx.update(params, tx.init(params), params)
-  assert not updates['backbone']['tau']['kernel'].any() and updates['backbone']['taught']['kernel'].all()
-  moments = [x for path, x in jax.tree_util.tree_leaves_with_path(state) if "'tau'" in str(path)]
-  assert len(moments) == 2 and not any(moment.any() for moment in moments)
-
-
-def test_files_of_both_kinds(source, tmp_path):
-  """Ours, and PyTorch's of the plain network for a contextual one."""
-  config = settings()
+def test_a_file_of_ours(source, tmp_path):
+  config = pixels()
   model, tx = model_and_optimizer(config)
   state = create_state(initial_values(model), tx, ema=True)
   ours = str(tmp_path / 'ours.safetensors')
-  save_weights(ours, start_from(settings(weights=str(source)), model, state)[0].variables, model={})
-  started, _ = start_from(settings(weights=ours), model, state)
+  save_weights(ours, start_from(pixels(weights=str(source)), model, state)[0].variables, model={})
+  started, _ = start_from(pixels(weights=ours), model, state)
   for name, value in variables_of(source).items():
     np.testing.assert_array_equal(flatten(started.variables)[name], value, err_msg=name)
     np.testing.assert_array_equal(flatten(started.ema)[name], value, err_msg=name)
 
+
+def test_a_file_as_pytorchs_of_the_plain_network_for_a_contextual_one(tmp_path):
+  config = settings()
+  model, tx = model_and_optimizer(config)
+  state = create_state(initial_values(model), tx, ema=False)
   plain = create_model('convnext_mini', depths=config.model.depths, dims=config.model.dims, num_classes=7)
   variables = initial_values(plain, seed=3)
   theirs = str(tmp_path / 'theirs.safetensors')
@@ -221,13 +214,13 @@ def test_mistakes_stop_a_run_before_it_starts(init, message, tmp_path, monkeypat
 
 
 def test_weights_that_do_not_fit_are_told_by_check_too(source, tmp_path):
-  config = settings(weights=str(source))
-  config.model.dims = (16, 32, 48, 72)
+  config = pixels(weights=str(source))
+  config.model.dims = (4, 4, 4, 6)
   for mode in (run.check, run.train):
     with pytest.raises(Halt, match='do not fit the network: of another shape') as halt:
       mode(config, tmp_path / 'run')
     assert halt.value.status == 2
-  config = settings(weights=str(source))
+  config = pixels(weights=str(source))
   config.model.mask_gain = 2.0
   with pytest.raises(Halt, match=r'set --config\.model\.mask_gain=1\.0'):
     run.train(config, tmp_path / 'run')

@@ -87,12 +87,14 @@ def test_every_test_is_done_however_often_the_run_is_stopped(whole, tmp_path):
   assert not (tmp_path / pending_test.NAME).exists()
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_last_batch_of_a_test_stops_at_once(whole, tmp_path):
   _, read = train(tmp_path, ('test', BATCHES))
   assert read == BATCHES and [line['step'] for line in metric_lines(tmp_path)] == [1]
   assert train(tmp_path)[0] == whole[1] and metric_lines(tmp_path) == metric_lines(whole[0])
 
 
+@pytest.mark.slow
 def test_a_test_that_was_written_but_is_still_owed_is_written_once(whole, tmp_path, monkeypatch):
   """Killed between the line and the end of what is owed."""
   train(tmp_path, ('train', 2))

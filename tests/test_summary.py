@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import PARAMETERS
+from networks import PARAMETERS, slow_unless
 
 from ctx_flax.models import create_model
 from ctx_flax.models.summary import summarise
@@ -23,12 +23,7 @@ GMAC = {
 }
 
 
-SHORT = 'ctx_convnext_t', 'ctx_resnet50', 'convnext_t', 'resnet50'
-
-
-@pytest.mark.parametrize(
-  'name', [name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in GMAC]
-)
+@pytest.mark.parametrize('name', slow_unless(GMAC, 'ctx_convnext_t', 'resnet50'))  # each family once
 def test_totals(name):
   layers = summarise(create_model(name), (224, 224, 3))
   assert sum(layer.parameters for layer in layers) == PARAMETERS[name]
@@ -37,7 +32,8 @@ def test_totals(name):
 
 @pytest.fixture(scope='module')
 def layers():
-  model = create_model('ctx_convnext_mini', num_classes=10, class_counts=(8, 6, 4), embed_dim=32)
+  keywords = {'class_counts': (8, 6, 4), 'embed_dim': 32, 'depths': (1, 1, 1, 1)}
+  model = create_model('ctx_convnext_mini', num_classes=10, **keywords)
   return {layer.path: layer for layer in summarise(model, (64, 32, 3))}
 
 
@@ -70,9 +66,9 @@ def test_they_come_in_the_order_of_the_computation(layers):
   assert at == sorted(at)
 
 
-@pytest.mark.parametrize('name', ['ctx_convnext_mini', 'ctx_resnet_mini'])
+@pytest.mark.parametrize('name', slow_unless(['ctx_convnext_mini', 'ctx_resnet_mini'], 'ctx_convnext_mini'))
 def test_blocks_hold_the_sums_of_their_layers(name):
-  model = create_model(name, num_classes=10)
+  model = create_model(name, num_classes=10, depths=(1, 2, 1, 1))
   single, blocks = (summarise(model, (32, 32, 3), depth=depth) for depth in (0, 1))
   assert len({layer.path for layer in blocks}) == len(blocks) < len(single)
   for block in blocks:

@@ -108,6 +108,7 @@ def test_it_keeps_the_best_by_its_own_metric(tmp_path):
   assert evaluation.evaluate(config, tmp_path, TASK)['raw']['correlation'] == pytest.approx(max(correlation))
 
 
+@pytest.mark.slow
 def test_in_parts_it_computes_the_same(whole, tmp_path):
   loop.train(settings(accumulation=2), tmp_path, TASK)
   same(arrays(tmp_path, STEPS), arrays(whole[0], STEPS), rtol=1e-4, atol=1e-6)
@@ -140,6 +141,7 @@ def test_check_plans_it(whole, tmp_path, capsys):
   assert '84 parameters' in capsys.readouterr().out and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_stopped_in_a_test_it_does_that_test_first(whole, tmp_path, monkeypatch):
   """SIGTERM after the first of two batches of the test of step 4."""
   original, tests = pipeline.eval_batches, []

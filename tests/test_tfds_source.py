@@ -199,13 +199,18 @@ def test_files_without_random_access_are_refused(prepared, data, tmp_path):
   assert f'error: imagenet2012 is in {folder} already, but as tfrecord: choose another' in run.stderr
 
 
+def test_a_copy_for_another_process_reads_the_same(data):
+  source = opened(data)
+  copy = pickle.loads(pickle.dumps(source))
+  assert [copy[i] for i in range(7)] == [source[i] for i in range(7)]
+
+
+@pytest.mark.slow
 def test_it_is_read_in_worker_processes_too(data):
   config = default.get_config()
   config.data.update(data.to_dict() | {'image_size': 8, 'threads': 1})
   config.train.batch_size = 6
   source = opened(data)
-  copy = pickle.loads(pickle.dumps(source))
-  assert [copy[i] for i in range(7)] == [source[i] for i in range(7)]
   batches = []
   for workers in (0, 1):
     config.data.workers = workers

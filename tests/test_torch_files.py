@@ -134,13 +134,21 @@ def test_whole_networks_against_pytorch(case):
   np.testing.assert_allclose(logits, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
-def test_program_converts_there_and_back(tmp_path, capsys, monkeypatch):
-  """With depths and dims of its own a network has no name, so the mini ones as they are."""
+@pytest.fixture(scope='module')
+def mini(tmp_path_factory):
+  """(variables, a file as timm's of them); with depths and dims of its own a network has no name."""
   model = create_model('convnext_mini', num_classes=10)
   variables = initial_values(model)
-  theirs, ours, back = (str(tmp_path / f'{name}.safetensors') for name in ('theirs', 'ours', 'back'))
+  path = str(tmp_path_factory.mktemp('mini') / 'theirs.safetensors')
   state = {name: np.asarray(value, order='C') for name, value in to_torch(variables, model, 'timm').items()}
-  safetensors.numpy.save_file(state, theirs)
+  safetensors.numpy.save_file(state, path)
+  return variables, path
+
+
+def test_program_converts_there_and_back(mini, tmp_path, capsys):
+  variables, theirs = mini
+  state = safetensors.numpy.load_file(theirs)
+  ours, back = (str(tmp_path / f'{name}.safetensors') for name in ('ours', 'back'))
   program.main([theirs, '--model=convnext_mini', f'--out={ours}'])
   loaded, about = load_weights(ours)
   assert about['model'] == {'name': 'convnext_mini', 'num_classes': 10}
@@ -153,8 +161,12 @@ def test_program_converts_there_and_back(tmp_path, capsys, monkeypatch):
   parameters = sum(value.size for value in jax.tree.leaves(variables))
   assert capsys.readouterr().out.count(f'{parameters:,} parameters in') == 2
 
+
+@pytest.mark.slow
+def test_program_makes_a_start_of_a_contextual_network(mini, tmp_path):
+  ours = str(tmp_path / 'ours.safetensors')
   start = ['--allow_missing=contextual', '--allow_missing=head', '--num_classes=37', '--mask_gain=2']
-  program.main([theirs, '--model=ctx_convnext_mini', *start, f'--out={ours}'])
+  program.main([mini[1], '--model=ctx_convnext_mini', *start, f'--out={ours}'])
   variables, about = load_weights(ours)
   assert variables['params']['contextualizer']['class_embedding'].shape == (37, 256)
   assert about['model'] == {

@@ -31,6 +31,7 @@ def config(videos):
   return config
 
 
+@pytest.mark.slow
 def test_files_are_classified(videos, workdir, config, tmp_path, capsys):
   open_run(config, workdir)  # makes the videos
   (tmp_path / 'text.mp4').write_text('no video')
@@ -48,6 +49,7 @@ def test_files_are_classified(videos, workdir, config, tmp_path, capsys):
   assert 'unreadable video left out' in errors and '1 of 2 videos could not be read' in errors
 
 
+@pytest.mark.slow
 def test_maps_lie_on_frames(workdir, config):
   run = open_run(config, workdir)
   found = grad_cam.write(run)

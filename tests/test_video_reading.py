@@ -1,5 +1,7 @@
 """What stages decide about clips: several decisions together, their losses, and tests of several views."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,21 +71,24 @@ def test_bytes_are_normalised_as_images_are():
   assert reading.normalised(floats, mean, std) is floats
 
 
+@functools.cache
 def network(argument):
+  """(config, model, variables, compiled model.apply of two clips)."""
   config = clip_run_config('nowhere', argument)
   model = create_model(**model_keywords(config, 8))
-  return config, model, moved(initial_values(model, model.example_shape(32)), 0.1)
+  variables = moved(initial_values(model, model.example_shape(32)), 0.1)
+  return config, model, variables, jax.jit(lambda clips: model.apply(variables, clips, train=False))
 
 
 @pytest.mark.parametrize('argument', [pytest.param('', marks=pytest.mark.slow), 'frame', 'plain'])
 def test_views_by_hand(argument):
-  config, model, variables = network(argument)
+  config, model, variables, apply = network(argument)
+  config = config.copy_and_resolve_references()
   views = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 32, 32, 3), dtype=np.uint8)
   batch = {'image': views, 'label': LABELS, 'weight': WEIGHTS}
   outputs = jax.jit(TASK.evaluator(config, model, None).outputs)
   measured, rows = outputs(variables, batch)
   assert rows == {}
-  apply = jax.jit(lambda images: model.apply(variables, images, train=False))
   data = config.data
   each = [apply(transforms.normalise(views[:, v], data.mean, data.std)) for v in range(3)]
   probabilities = np.mean([softmax(np.asarray(logits)) for logits, _ in each], 0)
@@ -103,9 +108,9 @@ def test_views_by_hand(argument):
 
 def test_the_loss_of_frames_is_that_of_so_many_images():
   """And of clips that of their mean scores; by the metrics of what training sees."""
-  config, model, variables = network('frame')
+  config, model, _, apply = network('frame')
   clips = np.random.default_rng(0).normal(size=(2, 4, 32, 32, 3)).astype(np.float32)
-  _, out = jax.jit(lambda x: model.apply(variables, x, train=False))(clips)
+  _, out = apply(clips)
   read = reading.reading(config, model)
   deciding, rows = read.decisions(out, {'label': LABELS, 'weight': WEIGHTS})
   expected = metrics.stage_metrics(deciding, rows['label'], rows['weight'])

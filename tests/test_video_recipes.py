@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import pytest
+from networks import slow_unless
 
 from configs import kinetics_tsm, moves
 from ctx_flax.data import clip_pipeline
@@ -63,7 +64,7 @@ def test_groups_of_the_contextual_network():
   assert found['params/conv1/kernel'] == found['params/contextualizer/head4/out/kernel'] == (1, 1)
 
 
-@pytest.mark.parametrize('variant', PARAMETERS)
+@pytest.mark.parametrize('variant', slow_unless(PARAMETERS, 'plain'))
 def test_the_networks_of_the_paper(variant):
   config = kinetics_tsm.get_config(variant)
   model = network(config)

@@ -15,7 +15,9 @@ from ctx_flax.data import clip_pipeline, clip_sources
 from ctx_flax.tasks import run
 from ctx_flax.training.halt import Halt
 
-SLOW = pytest.mark.slow
+# All of it compiles a training step. What clips add is tested by the files on their parts, and the rest of a
+# run by test_loop and test_task.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
@@ -23,9 +25,7 @@ def folder(tmp_path_factory):
   return tmp_path_factory.mktemp('moves') / 'videos'
 
 
-# The plain network compiles fast; the step of a contextual one is that of images but for what test_clips and
-# test_video_reading hold.
-@pytest.fixture(scope='module', params=['plain', *(pytest.param(one, marks=SLOW) for one in ('', 'frame'))])
+@pytest.fixture(scope='module', params=['plain', '', 'frame'])
 def whole(request, folder, tmp_path_factory):
   """The variant, the folder of an uninterrupted run of it, and its results."""
   workdir = tmp_path_factory.mktemp('whole') / 'run'
@@ -44,7 +44,6 @@ def test_a_run_on_clips(whole):
   assert (workdir / 'augmented.png').exists()
 
 
-@pytest.mark.slow
 def test_stopped_and_resumed_with_workers_is_uninterrupted(whole, folder, tmp_path, monkeypatch):
   variant, workdir, results = whole
   config = clip_run_config(folder, variant)
@@ -67,7 +66,6 @@ def test_segments_that_a_run_disagrees_with(whole):
     run.train(config, workdir)
 
 
-@pytest.mark.slow
 def test_views_are_averaged_whatever_the_batch(whole):
   """Ten crops of 40 videos, in batches of 48 with rows to spare and of 16."""
   _, workdir, _ = whole
@@ -79,7 +77,6 @@ def test_views_are_averaged_whatever_the_batch(whole):
   assert results[0] == pytest.approx(results[1], rel=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('whole', ['plain'], indirect=True)  # sums over processes are those of any network
 def test_views_are_averaged_whatever_the_number_of_processes(whole, folder, tmp_path):
   """Ten crops of 40 videos in batches of 16: in the last one the second process has nothing but filling rows.

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from initial_values import drawn
 from networks import small
 
 from ctx_flax.models import create_model
@@ -78,6 +79,7 @@ def test_an_image_network_starts_a_clip_network():
   clips = create_model('resnet_mini', segments=4, num_classes=10, **size)
   jax.tree.map(np.testing.assert_array_equal, load_torch_weights(state, clips), variables)
   contextual = create_model('ctx_resnet_mini', segments=4, num_classes=20, **size)
-  started = load_torch_weights(state, contextual, allow_missing=('contextual', 'head'))
+  own = drawn(contextual, expected_variables(contextual))
+  started = load_torch_weights(state, contextual, allow_missing=('contextual', 'head'), initial=own)
   np.testing.assert_array_equal(started['params']['conv1']['kernel'], variables['params']['conv1']['kernel'])
   assert jnp.shape(started['params']['contextualizer']['class_embedding']) == (20, 256)

@@ -3,12 +3,12 @@
 import json
 
 import numpy as np
+import pixel_family
 import pytest
 from PIL import Image
 from run_files import make_run
-from tiny import tiny_config
 
-from ctx_flax.analysis import failures
+from ctx_flax.analysis import failures, figures
 from ctx_flax.analysis.predict import predict
 from ctx_flax.downstream.export import export
 from ctx_flax.models.weights import flatten, load_weights, save_weights
@@ -17,12 +17,19 @@ from ctx_flax.training import restore
 from ctx_flax.training.halt import Halt
 
 
+@pytest.fixture(scope='module', autouse=True)
+def family():
+  """What is looked at here hardly depends on the network: one that compiles in no time."""
+  with pixel_family.known(), pytest.MonkeyPatch.context() as patch:
+    patch.setattr(figures, 'DPI', 40)  # figures at full size take seconds
+    yield
+
+
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
   """(a run's folder, a file with its averaged weights)."""
   folder = tmp_path_factory.mktemp('weights')
-  config = tiny_config()
-  config.model.update(dims=(8, 8, 8, 8), embed_dim=8)
+  config = pixel_family.four_stages()
   workdir = make_run(config, folder / 'run')
   variables, _ = restore.read_weights(workdir).fit(
     restore.restore_network(config, workdir, run.task_of(config), _Ten)[0]
@@ -36,8 +43,7 @@ class _Ten:
 
 
 def settings(path):
-  config = tiny_config()
-  config.model.update(dims=(8, 8, 8, 8), embed_dim=8)
+  config = pixel_family.four_stages()
   config.init.weights = str(path)
   return config
 
@@ -90,11 +96,15 @@ def test_what_does_not_fit_or_is_not_there_is_refused(weights, tmp_path):
     run.evaluate(settings(''), tmp_path / 'none')
 
 
-def test_they_are_analysed_but_not_in_the_folder_of_another_run(weights, tmp_path):
+def test_they_are_not_analysed_in_the_folder_of_another_run(weights):
   workdir, path = weights
   with pytest.raises(Halt, match=r'is the folder of a run that did not start from .*w\.safetensors: take'):
     failures.failures(settings(path), workdir)
   assert not (workdir / 'analysis').exists()
-  failures.failures(settings(path), tmp_path / 'none')
+
+
+@pytest.mark.slow
+def test_they_are_analysed(weights, tmp_path):
+  failures.failures(settings(weights[1]), tmp_path / 'none')
   written = json.loads((tmp_path / 'none' / 'analysis' / 'failures.json').read_text())
   assert written['run'] == 'w.safetensors' and written['images'] == 360

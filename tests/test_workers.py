@@ -59,6 +59,7 @@ def test_batches_do_not_depend_on_the_number_of_threads(full, threads):
   assert_same(evaluate(source, full), tests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [1, 2])
 def test_batches_do_not_depend_on_worker_processes(full, workers):
   """From a step other than 0; in memory of their own, through signals to workers, which end when closed."""
@@ -93,6 +94,7 @@ def test_evaluation_in_worker_processes_sees_every_image_once_too(full):
   assert_same(evaluate(source, full), tests)
 
 
+@pytest.mark.slow
 def test_a_worker_ends_with_its_parent(small_jpegs):
   """The pipe to a killed process stays open as long as a child has it."""
   program = f"""
