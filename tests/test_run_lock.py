@@ -57,8 +57,10 @@ def test_the_heartbeat_renews_its_own_lock_only(tmp_path, monkeypatch):
   path = tmp_path / 'lock.json'
   with RunLock(tmp_path):
     original(path, (1, 1))
-    renewed.clear()
-    assert renewed.wait(20) and path.stat().st_mtime > 1
+    for _ in range(2):  # the first may be of a beat that had begun before
+      renewed.clear()
+      assert renewed.wait(20)
+    assert path.stat().st_mtime > 1
   write_lock(tmp_path, age=5)
   before = path.stat().st_mtime
   lock = RunLock(tmp_path)
