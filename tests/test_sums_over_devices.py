@@ -4,7 +4,6 @@ import math
 import re
 
 import jax
-import pixel_family
 import pytest
 from steps import random_batch
 from tiny import initial_state, model_and_optimizer, tiny_config
@@ -43,13 +42,8 @@ def check_gradients(config):
   assert size(state.params) <= sum(numbers) < size(state.params) + FEW
 
 
-def test_gradients_are_summed_at_once():
-  with pixel_family.known():
-    check_gradients(pixel_family.four_stages())
-
-
 @pytest.mark.slow
-def test_gradients_of_a_convnext_are_summed_at_once():
+def test_gradients_are_summed_at_once():
   check_gradients(tiny_config())
 
 
