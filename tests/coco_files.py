@@ -29,6 +29,28 @@ def square(number, image, box, category=1, **changes):
   return entry | {'iscrowd': 0, 'segmentation': [corners]} | changes
 
 
+# Images and annotations in which nothing is wrong.
+SOUND_SIZES = [(40, 50), (50, 40), (60, 60)]
+SOUND = [
+  square(1, 1, (5, 6, 20, 10), category=90),
+  square(2, 3, (0, 0, 60, 60), category=1),
+  square(3, 1, (10, 10, 30, 20), category=3),
+  square(4, 2, (1.5, 2.5, 10, 10.25), category=1),
+]
+
+
+def settings_at(root):
+  """The part of the config that says where a set is, for one in a folder."""
+  config = detection_config()
+  config.data.path = str(root)
+  return config.data
+
+
+def open_source(data, split='train'):
+  """The source of COCO files that config.data names."""
+  return detection_sources.open_detection_source(data, split)
+
+
 def picture(number, h, w):
   """Pixels that tell the image and the place."""
   y, x = np.mgrid[:h, :w]
@@ -76,7 +98,7 @@ def write_many(root):
 
 
 def opened(config, split='train'):
-  return detection_sources.open_detection_source(config.data, split)
+  return open_source(config.data, split)
 
 
 def train(source, config, n, *place):

@@ -6,6 +6,16 @@ import numpy as np
 
 CATEGORIES = {3: 'cat', 7: 'dog', 90: 'kite'}
 
+HW = 60, 80
+IMAGES = {5: HW, 2: HW}
+# Two cats in image 2, one of them small; a crowd of dogs and a dog in image 5; no kite.
+OBJECTS = [
+  (2, 3, (10, 10, 40, 40)),
+  (2, 3, (60, 5, 10, 20)),
+  (5, 7, (0, 0, 30, 60), True),
+  (5, 7, (40, 10, 36, 40)),
+]
+
 
 def annotated(objects, images, categories=CATEGORIES):
   """What an annotation file holds.

@@ -6,22 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from coco_sets import annotated, detected, golden_set
+from coco_sets import HW, IMAGES, OBJECTS, annotated, detected, golden_set
 
 from ctx_flax.data import coco_masks
 from ctx_flax.tasks.detection import average_precision
 from ctx_flax.tasks.detection.average_precision import coco_metrics, precision_recall
 from ctx_flax.tasks.detection.ground_truth import GroundTruth
 
-HW = 60, 80
-IMAGES = {5: HW, 2: HW}
-# Two cats in image 2, one of them small; a crowd of dogs and a dog in image 5; no kite.
-OBJECTS = [
-  (2, 3, (10, 10, 40, 40)),
-  (2, 3, (60, 5, 10, 20)),
-  (5, 7, (0, 0, 30, 60), True),
-  (5, 7, (40, 10, 36, 40)),
-]
 NAMES = (
   *('ap', 'ap50', 'ap75', 'ap_small', 'ap_medium', 'ap_large'),
   *('ar1', 'ar10', 'ar100', 'ar_small', 'ar_medium', 'ar_large'),

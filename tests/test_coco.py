@@ -6,23 +6,16 @@ import shutil
 
 import numpy as np
 import pytest
-from coco_files import detection_config, picture, square, write_coco
+from coco_files import SOUND, SOUND_SIZES, open_source, picture, settings_at, square, write_coco
 from pycocotools import mask
 from pycocotools.coco import COCO
 
-from ctx_flax.data import detection_sources
 from ctx_flax.data.decode import BadImage, open_image
 
 
 @pytest.fixture
 def data(tmp_path):
-  config = detection_config()
-  config.data.path = str(tmp_path)
-  return config.data
-
-
-def open_source(data, split='train'):
-  return detection_sources.open_detection_source(data, split)
+  return settings_at(tmp_path)
 
 
 def ids(source):
@@ -34,17 +27,8 @@ def masks(source, index):
   return objects.masks(np.arange(len(objects.labels)))
 
 
-SIZES = [(40, 50), (50, 40), (60, 60)]
-SOUND = [
-  square(1, 1, (5, 6, 20, 10), category=90),
-  square(2, 3, (0, 0, 60, 60), category=1),
-  square(3, 1, (10, 10, 30, 20), category=3),
-  square(4, 2, (1.5, 2.5, 10, 10.25), category=1),
-]
-
-
 def test_images_and_objects_are_those_of_the_file(data, tmp_path):
-  write_coco(tmp_path, SIZES, SOUND)
+  write_coco(tmp_path, SOUND_SIZES, SOUND)
   source = open_source(data)
   assert ids(source) == [1, 2, 3] and source.hw.tolist() == [[40, 50], [50, 40], [60, 60]]
   assert source.class_names == ('cat', 'dog', 'bird') and source.category_ids == (1, 3, 90)
@@ -65,7 +49,7 @@ def test_images_and_objects_are_those_of_the_file(data, tmp_path):
 def test_sources_pickle_small_and_read_the_same(data, tmp_path):
   """Masks stay in the file: what is sent to a worker process does not grow with them."""
   polygon = np.round(np.random.default_rng(0).uniform(0, 40, 20_000), 2).tolist()
-  write_coco(tmp_path, SIZES, [*SOUND, square(9, 2, (0, 0, 40, 40), segmentation=[polygon])])
+  write_coco(tmp_path, SOUND_SIZES, [*SOUND, square(9, 2, (0, 0, 40, 40), segmentation=[polygon])])
   source = open_source(data)
   pickled = pickle.dumps(source)
   assert len(pickled) < 4000
@@ -79,7 +63,7 @@ def test_sources_pickle_small_and_read_the_same(data, tmp_path):
 @pytest.mark.parametrize('spaces', [None, 2])
 def test_places_are_right_whatever_the_text_looks_like(data, tmp_path, spaces, mark):
   """Lists in any order, letters of more bytes than one, blanks, and a mark in front."""
-  content = write_coco(tmp_path, SIZES, [entry | {'note': 'ä€'} for entry in SOUND])
+  content = write_coco(tmp_path, SOUND_SIZES, [entry | {'note': 'ä€'} for entry in SOUND])
   content = {key: content[key] for key in ('annotations', 'categories', 'info', 'images')}
   text = mark + json.dumps(content, ensure_ascii=False, indent=spaces)
   (tmp_path / 'annotations/instances_train2017.json').write_text(text, encoding='utf-8')
@@ -88,7 +72,7 @@ def test_places_are_right_whatever_the_text_looks_like(data, tmp_path, spaces, m
 
 
 def test_names_of_files_may_be_any(data, tmp_path):
-  content = write_coco(tmp_path, SIZES[:1], SOUND[:1])
+  content = write_coco(tmp_path, SOUND_SIZES[:1], SOUND[:1])
   (tmp_path / 'train2017/ünten').mkdir()
   shutil.move(tmp_path / 'train2017/001.png', tmp_path / 'train2017/ünten/b c.png')
   for name in ('ünten/b c.png', 'ünten//b c.png'):
@@ -148,7 +132,7 @@ def test_objects_are_left_out_as_mmdetection_does(data, tmp_path):
 
 def test_many_objects_are_told(data, tmp_path):
   annotations = [square(i + 1, 1, (i / 10, 5, 9, 9)) for i in range(200)]
-  write_coco(tmp_path, SIZES[:2], [*annotations, square(300, 2, (1, 1, 9, 9))])
+  write_coco(tmp_path, SOUND_SIZES[:2], [*annotations, square(300, 2, (1, 1, 9, 9))])
   data.max_objects = 100
   source = open_source(data)
   (remark,) = source.remarks
@@ -160,7 +144,7 @@ def test_many_objects_are_told(data, tmp_path):
 
 
 def test_missing_images_are_left_out_and_named(data, tmp_path):
-  write_coco(tmp_path, SIZES, SOUND, missing=(1, 3))
+  write_coco(tmp_path, SOUND_SIZES, SOUND, missing=(1, 3))
   source = open_source(data)
   assert ids(source) == [2] and source.objects(0).labels.tolist() == [0]
   folder = tmp_path / 'train2017'
@@ -174,7 +158,7 @@ def test_missing_images_are_left_out_and_named(data, tmp_path):
 
 def test_images_to_test_on_need_no_annotations(data, tmp_path):
   """As in COCO's file of the test-dev images, which are some of those in test2017."""
-  content = write_coco(tmp_path, SIZES, [], 'test2017')
+  content = write_coco(tmp_path, SOUND_SIZES, [], 'test2017')
   del content['annotations']
   (tmp_path / 'annotations/image_info_test-dev2017.json').write_text(json.dumps(content))
   data.test_split = 'test-dev2017'
@@ -196,7 +180,7 @@ def test_the_ground_truth_is_what_pycocotools_reads(data, tmp_path):
     square(6, 3, (5, 6, 20, 10)),
   ]
   del annotations[0]['area']
-  write_coco(tmp_path, SIZES, annotations, 'val2017', missing=(3,))
+  write_coco(tmp_path, SOUND_SIZES, annotations, 'val2017', missing=(3,))
   source = open_source(data, 'test')
   truth = source.ground_truth()
   (tmp_path / 'truth.json').write_text(json.dumps(truth))
@@ -214,7 +198,7 @@ def test_the_ground_truth_is_what_pycocotools_reads(data, tmp_path):
 
 
 def test_an_annotation_file_that_changes_is_noticed(data, tmp_path):
-  write_coco(tmp_path, SIZES, SOUND)
+  write_coco(tmp_path, SOUND_SIZES, SOUND)
   source, file = open_source(data), tmp_path / 'annotations/instances_train2017.json'
   content = file.read_bytes()
   for changed in (content[:-1], content.replace(b'"segmentation"', b'"segmentatoin"')):

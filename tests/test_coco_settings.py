@@ -4,32 +4,18 @@ import shutil
 import sys
 
 import pytest
-from coco_files import CATEGORIES, detection_config, square, write_coco
+from coco_files import CATEGORIES, SOUND, SOUND_SIZES, open_source, settings_at, write_coco
 
 from ctx_flax.data import detection_sources
-
-SIZES = [(40, 50), (50, 40), (60, 60)]
-SOUND = [
-  square(1, 1, (5, 6, 20, 10), category=90),
-  square(2, 3, (0, 0, 60, 60), category=1),
-  square(3, 1, (10, 10, 30, 20), category=3),
-  square(4, 2, (1.5, 2.5, 10, 10.25), category=1),
-]
 
 
 @pytest.fixture
 def data(tmp_path):
-  config = detection_config()
-  config.data.path = str(tmp_path)
-  return config.data
-
-
-def open_source(data, split='train'):
-  return detection_sources.open_detection_source(data, split)
+  return settings_at(tmp_path)
 
 
 def test_files_elsewhere_are_named_by_fields(data, tmp_path):
-  write_coco(tmp_path, SIZES, SOUND, 'mine')
+  write_coco(tmp_path, SOUND_SIZES, SOUND, 'mine')
   shutil.move(tmp_path / 'annotations/instances_mine.json', tmp_path / 'labels.json')
   data.update(train_split='mine', train_annotations='labels.json')
   assert len(open_source(data)) == 3
@@ -52,7 +38,7 @@ def test_files_elsewhere_are_named_by_fields(data, tmp_path):
   ],
 )
 def test_what_is_not_there_is_told(data, tmp_path, changes, message):
-  write_coco(tmp_path, SIZES, SOUND)
+  write_coco(tmp_path, SOUND_SIZES, SOUND)
   data.update(changes)
   with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
     open_source(data)
@@ -60,11 +46,11 @@ def test_what_is_not_there_is_told(data, tmp_path, changes, message):
 
 
 def test_other_categories_are_refused(data, tmp_path):
-  write_coco(tmp_path, SIZES, SOUND)
-  write_coco(tmp_path, SIZES, SOUND, 'val2017')
+  write_coco(tmp_path, SOUND_SIZES, SOUND)
+  write_coco(tmp_path, SOUND_SIZES, SOUND, 'val2017')
   detection_sources.check_categories(open_source(data), open_source(data, 'test'))
   others = [{'id': number, 'name': name} for number, name in CATEGORIES if number != 3]
-  write_coco(tmp_path, SIZES, SOUND[:1], 'val2017', categories=others)
+  write_coco(tmp_path, SOUND_SIZES, SOUND[:1], 'val2017', categories=others)
   with pytest.raises(
     ValueError, match=r'^category 3 is dog in .*train2017\.json and none in .*val2017\.json'
   ):
@@ -72,14 +58,14 @@ def test_other_categories_are_refused(data, tmp_path):
 
 
 def test_a_run_is_told_what_it_learns_from(data, tmp_path):
-  write_coco(tmp_path, SIZES, SOUND)
-  write_coco(tmp_path, SIZES, SOUND, 'val2017', missing=(3,))
+  write_coco(tmp_path, SOUND_SIZES, SOUND)
+  write_coco(tmp_path, SOUND_SIZES, SOUND, 'val2017', missing=(3,))
   lines = detection_sources.describe(open_source(data), open_source(data, 'test'))
   assert lines[0] == '3 training images, 2 test images, 3 classes, 4 objects to train on' and len(lines) == 2
 
 
 def test_pycocotools_is_asked_for(data, tmp_path, monkeypatch):
-  write_coco(tmp_path, SIZES, SOUND)
+  write_coco(tmp_path, SOUND_SIZES, SOUND)
   monkeypatch.setitem(sys.modules, 'pycocotools', None)
   message = r'^COCO masks need pycocotools, which is not installed: pip install "ctx-flax\[detection\]"$'
   with pytest.raises(ImportError, match=message):

@@ -1,19 +1,9 @@
 """The annotated objects that detections are compared with: what counts, what is left out, what is refused."""
 
 import pytest
-from coco_sets import annotated, corners
+from coco_sets import IMAGES, OBJECTS, annotated, corners
 
 from ctx_flax.tasks.detection.ground_truth import GroundTruth
-
-HW = 60, 80
-IMAGES = {5: HW, 2: HW}
-# Two cats in image 2; a crowd of dogs and a dog in image 5; no kite.
-OBJECTS = [
-  (2, 3, (10, 10, 40, 40)),
-  (2, 3, (60, 5, 10, 20)),
-  (5, 7, (0, 0, 30, 60), True),
-  (5, 7, (40, 10, 36, 40)),
-]
 
 
 @pytest.fixture(scope='module')

@@ -172,6 +172,8 @@ def classes_of_weights(
 ) -> tuple[int, tuple[str, ...], Mapping[str, Any]]:
   """What is classified, by the weights alone: (how many classes, their names, all that the weights tell).
 
+  Of several tasks, which do not import one another.
+
   Args:
     config: of the run.
     workdir: its folder; without a run in it, init.weights are read.
