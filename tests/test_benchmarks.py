@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import types
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import __main__ as program
+from benchmarks import __main__ as dispatcher
+from benchmarks import candidates as program
 from benchmarks import classes, clips, detection_ops, machine, measure, models, ops, scan, train
 from benchmarks import input as input_pipeline
 from configs import convnext_t
@@ -187,7 +189,7 @@ def test_videos_are_read_by_decord_beside_ours_where_it_is_installed(monkeypatch
 
 def test_the_program_writes_what_it_shows(monkeypatch, tmp_path, capsys):
   rows = [{'network': 'a', 'images/s': 1234.5, 'x': 2.0}, {'network': 'b', 'images/s': 0.12345}]
-  monkeypatch.setitem(program.PARTS, 'models', lambda settings: rows)
+  monkeypatch.setattr(models, 'run', lambda settings: rows)
   file = tmp_path / 'found.json'
   monkeypatch.setattr(program.jax.config, 'update', lambda *_: None)  # other tests want the cache
   program.main(['models', '--rounds=1', '--peak_flops=1e9', '--peak_bytes=2e9', f'--json={file}'])
@@ -216,3 +218,25 @@ def test_mistakes_are_told(arguments, message, capsys):
   with pytest.raises(SystemExit):
     program.parse(arguments)
   assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'arguments, module, passed',
+  [
+    (['gpu', '--smoke'], 'benchmarks.gpu.program', ['--smoke']),
+    (['gpu_program', 'a', 'b'], 'benchmarks.gpu_program.program', ['a', 'b']),
+    (['ops', '--rounds=2'], 'benchmarks.candidates', ['ops', '--rounds=2']),
+    ([], 'benchmarks.candidates', []),
+  ],
+)
+def test_the_first_argument_chooses_the_program(arguments, module, passed, monkeypatch):
+  monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(main=lambda given: (module, given)))
+  assert dispatcher.main(arguments) == (module, passed)
+
+
+def test_help_lists_parts_and_programs(capsys):
+  with pytest.raises(SystemExit):
+    dispatcher.main(['--help'])
+  lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+  for name in (*program.PARTS, *(f'python -m benchmarks {each}' for each in dispatcher.PROGRAMS)):
+    assert any(line.startswith(f'{name} ') and len(line) > 2 * len(name) for line in lines), name

@@ -18,10 +18,12 @@ def normal(seed, *shape):
   return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-TRACED_COUNT = jax.jit(best_classes)
+TRACED_COUNT = {path: jax.jit(functools.partial(best_classes, path=path)) for path in (None, 'bits', 'sort')}
 
 
-@pytest.mark.parametrize('keep', [best_classes, TRACED_COUNT], ids=['given', 'traced'])
+@pytest.mark.parametrize(
+  'keep', [best_classes, *TRACED_COUNT.values()], ids=['given', *map(str, TRACED_COUNT)]
+)
 @pytest.mark.parametrize('count', [1, 3, 7, 8])
 def test_best_classes_keeps_exactly_count_ties_by_index(count, keep):
   scores = np.asarray(
@@ -31,16 +33,18 @@ def test_best_classes_keeps_exactly_count_ties_by_index(count, keep):
   kept = np.asarray(keep(jnp.asarray(scores), count))
   for row, mask in zip(scores, kept, strict=True):
     assert set(np.flatnonzero(mask)) == set(np.argsort(-row, kind='stable')[:count])
-  assert TRACED_COUNT._cache_size() <= 2  # one program for all counts of a shape
+  # One program for all counts of a shape.
+  assert all(program._cache_size() <= 2 for program in TRACED_COUNT.values())
 
 
-def test_best_classes_of_many_with_the_extremes_of_float32():
+@pytest.mark.parametrize('path', ['bits', 'sort'])
+def test_best_classes_of_many_with_the_extremes_of_float32(path):
   """Against sorting; zeros of both signs tie."""
   scores = normal(3, 4, 2000).round(1)
   scores[:, :6] = np.inf, -np.inf, 3e38, -3e38, 2e-38, -2e-38
   scores[1, 100:] = np.where(np.arange(1900) % 2, 0.0, -0.0)
   for count in (1, 2, 150, 1000, 1999, 2000):
-    kept = np.asarray(TRACED_COUNT(jnp.asarray(scores), count))
+    kept = np.asarray(TRACED_COUNT[path](jnp.asarray(scores), count))
     expected = np.argsort(-scores, axis=-1, kind='stable')[:, :count]
     for row, mask in zip(expected, kept, strict=True):
       np.testing.assert_array_equal(np.flatnonzero(mask), np.sort(row))
@@ -48,7 +52,7 @@ def test_best_classes_of_many_with_the_extremes_of_float32():
 
 def test_best_classes_among_dropped_ones():
   scores = np.asarray([[1, -np.inf, 3, -np.inf, 2]], np.float32)
-  np.testing.assert_array_equal(TRACED_COUNT(scores, 3), [[True, False, True, False, True]])
+  np.testing.assert_array_equal(TRACED_COUNT[None](scores, 3), [[True, False, True, False, True]])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Plain depthwise convolution: every path against the reference, shared kernels and kernels per image."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -82,6 +84,7 @@ def test_derivatives_in_reverse_mode(path):
   [
     (False, None),
     (True, 'shift'),
+    (False, 'mixed'),
     pytest.param(False, 'xla', marks=pytest.mark.slow),
     pytest.param(True, 'xla', marks=pytest.mark.slow),
   ],
@@ -121,7 +124,7 @@ def test_wrong_input_is_named(name, wrong, message):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'path': 'fast'}, r"path='fast': expected None or one of \('shift', 'xla'\)"),
+    ({'path': 'fast'}, r"path='fast': expected None or one of \('shift', 'xla', 'mixed'\)"),
     ({'strides': (1, 0)}, r'strides=\(1, 0\): expected an int or a pair of ints, each at least 1'),
     ({'dilation': 0}, 'dilation=0: expected an int or a pair of ints, each at least 1'),
     ({'padding': ((1, 1),)}, r"padding=\(\(1, 1\),\): expected 'SAME', 'VALID', an int"),
@@ -141,3 +144,37 @@ def test_the_taps_are_not_computed_again_for_every_use():
   variables = jax.eval_shape(block.init, jax.random.key(0), x)
   program = jax.jit(lambda variables, x: block.apply(variables, x)[0]).lower(variables, x).compile()
   assert 49 <= program.as_text().count(' multiply(') < 2 * 49
+
+
+@pytest.mark.parametrize(
+  ('platform', 'dtype', 'side', 'expected'),
+  [
+    ('cpu', 'float32', 8, 0),
+    ('cuda', 'float32', 8, 2),
+    ('cuda', 'bfloat16', 8, 3),
+    ('cuda', 'bfloat16', 7, 2),
+    ('cuda', 'float16', 7, 2),
+    ('tpu', 'float32', 7, 3),
+  ],
+)
+def test_the_path_of_a_platform(platform, dtype, side, expected):
+  """Convolutions in the program for it, of value, gradient of the image and gradient of the kernel."""
+  assert convolutions(platform, dtype, side) == expected
+  assert convolutions(platform, dtype, side, per_image=True) == (0 if platform == 'cpu' else 3)
+
+
+def convolutions(platform, dtype, side, per_image=False):
+  x = jax.ShapeDtypeStruct((2, side, side, 4), dtype)
+  kernel = jax.ShapeDtypeStruct((*(2,) * per_image, 7, 7, 1, 4), np.float32)
+  function = jax.jit(jax.value_and_grad(lambda *inputs: depthwise_conv(*inputs, padding=3).sum(), (0, 1)))
+  return function.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text().count('.convolution(')
+
+
+@every_path
+def test_one_image_is_kept_for_the_gradients(path):
+  """Also where the program has branches for several platforms: each keeps the same."""
+  x, kernel = (jax.ShapeDtypeStruct(shape, np.float32) for shape in ((2, 8, 8, 4), (3, 3, 1, 4)))
+  kept = jax.eval_shape(
+    lambda *inputs: jax.vjp(functools.partial(depthwise_conv, path=path), *inputs)[1], x, kernel
+  )
+  assert sum(leaf.size >= x.size for leaf in jax.tree.leaves(kept)) == 1

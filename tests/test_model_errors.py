@@ -35,6 +35,14 @@ ERRORS = {
   'endless': (('ctx_resnet50', {'mask_gain': float('inf')}), 'mask_gain=inf: expected above 0'),
   'temperature': (('ctx_resnet50', {'logit_scale_init': 0.0}), 'logit_scale_init=0.0: expected above 0'),
   'patches': (('convnext_t', {'stem_stride': 0}), 'stem_stride=0: expected at least 1'),
+  'way': (
+    ('convnext_t', {'depthwise_path': 'shifted'}),
+    r"depthwise_path='shifted': expected one of \('', 'shift', 'xla', 'mixed'\); did you mean 'shift'",
+  ),
+  'no depthwise convolution': (
+    ('ctx_resnet50', {'depthwise_path': 'xla'}),
+    "ctx_resnet50 takes no 'depthwise_path'",
+  ),
   'width': (('convnext_t', {'dims': (8, 0, 8, 8)}), r'dims=\(8, 0, 8, 8\): expected 4 positive integers'),
   'yes': (('convnext_t', {'remat': 'yes'}), "remat='yes': expected True or False"),
   'dtype': (

@@ -36,7 +36,17 @@ def test_what_is_listed_exists():
       (name, True)
       for name in ('task', 'seed', 'loss.alpha', 'optimizer.name', 'data.name', 'eval.crop_ratio')
     ],
-    *[(name, False) for name in ('profile', 'model.remat', 'data.path', 'eval.batch_size', 'report.images')],
+    *[
+      (name, False)
+      for name in (
+        'profile',
+        'model.remat',
+        'model.depthwise_path',
+        'data.path',
+        'eval.batch_size',
+        'report.images',
+      )
+    ],
   ],
 )
 def test_examples(field, identity):

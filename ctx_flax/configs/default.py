@@ -66,6 +66,9 @@ def _add_model(config):
   model.temporal_shift = True  # frames of a clip exchange channels; nothing to exchange with one segment
   model.context = 'clip'  # what classes a clip considers: one set for all its frames, or each 'frame' its own
   model.dropout = 0.0  # share of the pooled features that is dropped in front of the last head (ResNet)
+  # How ConvNeXt computes plain depthwise convolutions: 'shift' as sums of shifted images, 'xla' by XLA's
+  # convolution, 'mixed' by both; '' = by platform. The numbers are the same up to rounding.
+  model.depthwise_path = ''
   model.remat = False  # recompute blocks in the backward pass: less memory, more time
   model.dtype = 'float32'  # of the computation; positions, scores and losses stay float32
   model.param_dtype = 'float32'  # of the parameters

@@ -52,6 +52,7 @@ RULES: dict[str, Rule] = {
   'model.temporal_shift': Flag(),
   'model.context': Text(),
   'model.dropout': FRACTION_BELOW_1,
+  'model.depthwise_path': Text(),
   'model.remat': Flag(),
   'model.dtype': Choice(DTYPES),
   'model.param_dtype': Choice(DTYPES),

@@ -18,7 +18,7 @@ from ctx_flax.training.feed import BadImages
 from ctx_flax.training.halt import failed_report
 from ctx_flax.training.over_images import rows_of
 
-IRRELEVANT = {'parent', 'name', 'axis_name', 'remat'}  # fields that change no feature
+IRRELEVANT = {'parent', 'name', 'axis_name', 'remat', 'depthwise_path'}  # fields that change no feature
 PART = 16  # batches in a file: what is lost when the extraction is killed
 
 

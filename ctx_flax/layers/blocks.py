@@ -49,7 +49,8 @@ class LayerScale(nn.Module):
 class ConvNeXtBlock(nn.Module):
   """x + DropPath(gamma * pwconv2(GELU(pwconv1(norm(dwconv(x)))))), dwconv 7x7, plain or contextual.
 
-  (b, h, w, c) -> (b, h, w, c). `layer_scale_init` 0 leaves the layer scale out.
+  (b, h, w, c) -> (b, h, w, c). `layer_scale_init` 0 leaves the layer scale out; `depthwise_path` is that of
+  DepthwiseConv, and means nothing in a contextual block.
   """
 
   contextual: bool = False
@@ -57,6 +58,7 @@ class ConvNeXtBlock(nn.Module):
   mask_gain: float = 1.0
   drop_path_rate: float = 0.0
   layer_scale_init: float = 1e-6
+  depthwise_path: str = ''
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
@@ -83,7 +85,7 @@ class ConvNeXtBlock(nn.Module):
         c, 7, depthwise=True, branch_dim=self.branch_dim, mask_gain=self.mask_gain, **dtypes, name='dwconv'
       )(y, context, train=train, valid=valid, padded=padded)
     else:
-      y = DepthwiseConv(7, **dtypes, name='dwconv')(y)
+      y = DepthwiseConv(7, depthwise_path=self.depthwise_path, **dtypes, name='dwconv')(y)
     y = LayerNorm(**dtypes, name='norm')(y)
     y = nn.Dense(4 * c, kernel_init=normal_002, **dtypes, name='pwconv1')(y)
     y = nn.gelu(y, approximate=False)

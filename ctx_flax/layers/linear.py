@@ -59,10 +59,14 @@ class Linear(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-  """Depthwise k x k convolution (b, h, w, c) -> (b, h, w, c) with padding k // 2 and a bias."""
+  """Depthwise k x k convolution (b, h, w, c) -> (b, h, w, c) with padding k // 2 and a bias.
+
+  `depthwise_path` is the `path` of depthwise_conv; '' chooses by platform.
+  """
 
   kernel_size: int = 7
   kernel_init: Callable[..., Any] = normal_002
+  depthwise_path: str = ''
   dtype: Any = None
   param_dtype: Any = jnp.float32
 
@@ -72,7 +76,8 @@ class DepthwiseConv(nn.Module):
     kernel = self.param('kernel', self.kernel_init, (k, k, 1, c), self.param_dtype)
     bias = self.param('bias', initializers.zeros, (c,), self.param_dtype)
     x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-    return depthwise_conv(x, kernel, padding=k // 2) + bias.reshape(1, 1, 1, c)
+    y = depthwise_conv(x, kernel, padding=k // 2, path=self.depthwise_path or None)
+    return y + bias.reshape(1, 1, 1, c)
 
 
 class PointwiseConv(nn.Module):

@@ -18,6 +18,7 @@ from ctx_flax.layers.pooling import extents_of, global_average_pool
 from ctx_flax.models.layer_ids import layer_id, num_layers
 from ctx_flax.models.limits import FRACTION, FROM_0, Limit, at_least
 from ctx_flax.models.network import Network
+from ctx_flax.ops.depthwise_conv import PATHS
 
 
 class ConvNeXt(Network):
@@ -28,6 +29,8 @@ class ConvNeXt(Network):
     drop_path_in_contextual: False exempts contextual blocks.
     layer_scale_init: 0 leaves the layer scale out.
     stem_stride: pixels per side of a patch; the image must have at least 8 * stem_stride.
+    depthwise_path: the code of the plain depthwise convolutions, a name of
+      ctx_flax.ops.depthwise_conv.PATHS; '' chooses by platform.
   """
 
   depths: tuple[int, ...] = (3, 3, 9, 3)
@@ -36,6 +39,7 @@ class ConvNeXt(Network):
   drop_path_in_contextual: bool = True
   layer_scale_init: float = 1e-6
   stem_stride: int = 4
+  depthwise_path: str = ''
 
   default_contextual_every = 3
   contextual_conv = 'dwconv'
@@ -48,6 +52,7 @@ class ConvNeXt(Network):
     'layer_scale_init': FROM_0,
     'stem_stride': at_least(1),
   }
+  choices: ClassVar[Mapping[str, tuple[str, ...]]] = {**Network.choices, 'depthwise_path': ('', *PATHS)}
 
   @property
   def strides(self) -> tuple[int, ...]:
@@ -130,6 +135,7 @@ class ConvNeXt(Network):
       mask_gain=self.mask_gain,
       drop_path_rate=0.0 if contextual and not self.drop_path_in_contextual else rate,
       layer_scale_init=self.layer_scale_init,
+      depthwise_path=self.depthwise_path,
       dtype=self.dtype,
       param_dtype=self.param_dtype,
       name=f'stage{stage}_block{i}',

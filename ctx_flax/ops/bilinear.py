@@ -4,6 +4,7 @@ Axes: b images, h w input grid, c channels. Points are (y, x) in pixels; pixel c
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ from ctx_flax.ops.geometry import at_least_float32, check_shape
 
 Corner = tuple[int, int]
 Two = tuple[jax.Array, jax.Array]
+# Of indices that are known to be right: nothing is compared, nothing counted from the end.
+IN_BOUNDS: Any = {'mode': 'promise_in_bounds', 'wrap_negative_indices': False}
 CORNERS: tuple[Corner, ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
@@ -63,7 +66,13 @@ def corners(points: jax.Array, h: int, w: int) -> tuple[dict[Corner, jax.Array],
     inside: ((y0, y1), (x0, x1)), each (...) 0. or 1.: whether that row or column is inside the image.
   """
   points = points.astype(at_least_float32(points.dtype))
-  y, x = points[..., 0], points[..., 1]
+  return corners_at(points[..., 0], points[..., 1], h, w)
+
+
+def corners_at(
+  y: jax.Array, x: jax.Array, h: int, w: int
+) -> tuple[dict[Corner, jax.Array], Two, tuple[Two, Two]]:
+  """As `corners`, of points as two arrays (...), float32 or wider."""
   rows, y, inside_y = _neighbours(y, h)
   columns, x, inside_x = _neighbours(x, w)
   index = {(i, j): rows[i] * w + columns[j] for i, j in CORNERS}
@@ -91,5 +100,5 @@ def corner_weight(fraction: Two, inside: tuple[Two, Two], corner: Corner) -> jax
 
 def gather(pixels: jax.Array, index: jax.Array) -> jax.Array:
   """pixels (b, h * w, c) at index (b, ...) -> (b, ..., c), in at least float32."""
-  picked = jax.vmap(lambda p, i: p.at[i].get(mode='promise_in_bounds'))(pixels, index)
+  picked = jax.vmap(lambda p, i: p.at[i].get(**IN_BOUNDS))(pixels, index)
   return picked.astype(at_least_float32(picked.dtype))

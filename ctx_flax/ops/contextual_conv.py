@@ -10,31 +10,26 @@ dense case uses that a delta shared by all output channels adds one number per i
 """
 
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.ops import contextual_gradients, depthwise_gradients
-from ctx_flax.ops.bilinear import bilinear_sample
+from ctx_flax.ops import contextual_gradients, contextual_sums, gpu_dense, gpu_depthwise
 from ctx_flax.ops.deform_conv import deform_conv
 from ctx_flax.ops.geometry import (
   Padding,
   Pair,
+  Window,
   accumulation,
   check_sampling,
   check_shape,
-  geometry_of,
+  window_of,
 )
-from ctx_flax.ops.in_turn import largest_divisor
-from ctx_flax.ops.taps import flatten, kernel_of_tap, sample_tap, taps_first
 
 Arrays = tuple[jax.Array, ...]
 PATHS = 'one_step', 'one_step_cpu', 'one_step_gpu', 'two_steps'
-# Taps in a turn of the depthwise sum on accelerators, which then launch fewer kernels and read and write the
-# sum less often: 7 of 49 make the forward pass 1.8 to 3.1 times as fast on an H200 (docs/gpu.md). A CPU is
-# faster with one.
-TAPS_IN_A_TURN = 7
 
 
 def contextual_conv(
@@ -65,8 +60,9 @@ def contextual_conv(
     mask: (b, u, v, k) or None for ones.
     strides, dilation: int or (rows, columns).
     padding: int, (rows, columns), ((top, bottom), (left, right)), 'SAME' or 'VALID' (XLA's).
-    path: None chooses by platform; 'one_step', 'one_step_cpu' (other gradients), 'one_step_gpu' (as
-      'one_step') or 'two_steps' (materialises all taps and kernels) forces.
+    path: None chooses by platform; 'one_step', 'one_step_cpu' (gradients a few images at a time),
+      'one_step_gpu' (all taps of a few images at a time) or 'two_steps' (materialises all taps and kernels)
+      forces.
 
   Returns:
     (b, u, v, d) in the dtype of x; accumulated in at least float32.
@@ -79,16 +75,15 @@ def contextual_conv(
   check_shape('kernel', kernel, 'kh kw c d', (None, None, c, None))
   kh, kw, _, d = kernel.shape
   check_shape('kernel_delta', kernel_delta, 'b kh kw c', (b, kh, kw, c))
-  geometry = geometry_of(x, (kh, kw), strides, padding, dilation)
-  check_sampling(x, (kh, kw), offsets, mask, geometry)
+  window = window_of(x, (kh, kw), strides, padding, dilation)
+  check_sampling(x, offsets, mask, window)
   if _checked(path) == 'two_steps':
     dtype = accumulation(x)
     kernels = (kernel.astype(dtype)[None] + kernel_delta.astype(dtype)[..., None]).astype(x.dtype)
     return deform_conv(x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation)
-  points, mask = taps_first(offsets, mask, (kh, kw), geometry, accumulation(x))
-  y = _sum_dense_once(x, kernel.astype(x.dtype).reshape(kh * kw, c, d), points, mask, path)
   delta = kernel_delta.astype(accumulation(x)).reshape(b, kh * kw, c)
-  return (y + _delta_sum(x, delta, points, mask)[..., None]).astype(x.dtype)
+  kernel = kernel.astype(x.dtype).reshape(kh * kw, c, d)
+  return _dense_once(x, kernel, delta, offsets, _weights(mask, offsets), window, path)
 
 
 def contextual_depthwise_conv(
@@ -133,8 +128,8 @@ def contextual_depthwise_conv(
   kh, kw = kernel.shape[:2]
   if kernel_delta is not None:
     check_shape('kernel_delta', kernel_delta, 'b kh kw c', (b, kh, kw, c))
-  geometry = geometry_of(x, (kh, kw), strides, padding, dilation)
-  check_sampling(x, (kh, kw), offsets, mask, geometry)
+  window = window_of(x, (kh, kw), strides, padding, dilation)
+  check_sampling(x, offsets, mask, window)
   dtype = accumulation(x)
   kernel = kernel.astype(dtype).reshape(kh * kw, c)
   delta = jnp.zeros((b, 1, 1, 1), dtype) if kernel_delta is None else kernel_delta.astype(dtype)
@@ -144,8 +139,7 @@ def contextual_depthwise_conv(
     return deform_conv(
       x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation, groups=c
     )
-  points, mask = taps_first(offsets, mask, (kh, kw), geometry, dtype)
-  return _sum_depthwise_once(x, kernel, delta, points, mask, path).astype(x.dtype)
+  return _depthwise_once(x, kernel, delta, offsets, _weights(mask, offsets), window, path)
 
 
 def _checked(path: str | None) -> str | None:
@@ -154,87 +148,82 @@ def _checked(path: str | None) -> str | None:
   return path
 
 
-def _delta_sum(x: jax.Array, delta: jax.Array, points: jax.Array, mask: jax.Array) -> jax.Array:
-  """What the deltas (b, k, c) add to every output channel of the dense convolution: (b, u, v).
-
-  Sampling is linear: each tap's image is first contracted with its delta, and one number is sampled.
-  """
-  low = delta.astype(x.dtype)  # as the shared kernel: products in the compute dtype, sums in float32
-  fields = jnp.einsum('bhwc,bkc->kbhw', x, low, preferred_element_type=delta.dtype)
-
-  @jax.checkpoint  # else automatic differentiation keeps a dozen arrays of all taps
-  def add_tap(total: jax.Array, tap: Arrays) -> tuple[jax.Array, None]:
-    field, points, mask = tap
-    return total + mask * bilinear_sample(field[..., None], points)[..., 0], None
-
-  return jax.lax.scan(add_tap, jnp.zeros(points.shape[1:4], delta.dtype), (fields, points, mask))[0]
+def _weights(mask: jax.Array | None, offsets: jax.Array) -> jax.Array:
+  return jnp.ones(offsets.shape[:-1], offsets.dtype) if mask is None else mask
 
 
-# The two sums over taps. Shapes: x (b, h, w, c), kernel (k, c) with delta (b, k, c) or kernel (k, c, d),
-# points (k, b, u, v, 2), mask (k, b, u, v) -> (b, u, v, c) or (b, u, v, d).
+# The two sums over taps. Shapes: x (b, h, w, c), kernel (k, c) or (k, c, d), delta (b, k, c),
+# offsets (b, u, v, k, 2), mask (b, u, v, k) -> (b, u, v, c) or (b, u, v, d) in the dtype of x.
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _sum_depthwise(
-  x: jax.Array, kernel: jax.Array, delta: jax.Array, points: jax.Array, mask: jax.Array, path: str | None
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _depthwise(
+  x: jax.Array,
+  kernel: jax.Array,
+  delta: jax.Array,
+  offsets: jax.Array,
+  mask: jax.Array,
+  window: Window,
+  path: str | None,
 ) -> jax.Array:
-  def add_taps(at_once: int, *arrays: jax.Array) -> jax.Array:
-    x, kernel, delta, points, mask = arrays
-    pixels = flatten(x)
+  ways = {
+    'one_step': functools.partial(contextual_sums.depthwise, window=window),
+    'one_step_gpu': functools.partial(gpu_depthwise.depthwise_sum, window=window),
+  }
+  return _by_platform({**ways, 'one_step_cpu': ways['one_step']}, path, x, kernel, delta, offsets, mask)
 
-    def add_tap(total: jax.Array, tap: Arrays) -> tuple[jax.Array, None]:
-      number, points, mask = tap
-      return total + kernel_of_tap(kernel, delta, number) * sample_tap(pixels, points, mask, x.shape), None
 
-    total = jnp.zeros((*points.shape[1:4], x.shape[-1]), accumulation(x))
-    taps = jnp.arange(len(points)), points, mask
-    return jax.lax.scan(add_tap, total, taps, unroll=at_once)[0]
+def _depthwise_backward(window: Window, path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
+  ways = {
+    'one_step': functools.partial(contextual_gradients.depthwise, window=window),
+    'one_step_cpu': functools.partial(contextual_gradients.depthwise, window=window, cpu=True),
+    'one_step_gpu': functools.partial(gpu_depthwise.depthwise_gradients, window=window),
+  }
+  dx, ddelta, doffsets, dmask = _by_platform(ways, path, *saved, dy.astype(accumulation(saved[0])))
+  return dx, jnp.sum(ddelta, 0), ddelta, doffsets, dmask
 
-  arrays = x, kernel, delta, points, mask
-  one_by_one = functools.partial(add_taps, 1)
-  in_turns = functools.partial(add_taps, largest_divisor(len(points), TAPS_IN_A_TURN))
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _dense(
+  x: jax.Array,
+  kernel: jax.Array,
+  delta: jax.Array,
+  offsets: jax.Array,
+  mask: jax.Array,
+  window: Window,
+  path: str | None,
+) -> jax.Array:
+  ways = {
+    'one_step': functools.partial(contextual_sums.dense, window=window),
+    'one_step_gpu': functools.partial(gpu_dense.dense_sum, window=window),
+  }
+  return _by_platform({**ways, 'one_step_cpu': ways['one_step']}, path, x, kernel, delta, offsets, mask)
+
+
+def _dense_backward(window: Window, path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
+  ways = {
+    'one_step': functools.partial(contextual_gradients.dense, window=window),
+    'one_step_cpu': functools.partial(contextual_gradients.dense, window=window, cpu=True),
+    'one_step_gpu': functools.partial(gpu_dense.dense_gradients, window=window),
+  }
+  return _by_platform(ways, path, *saved, dy.astype(accumulation(saved[0])))
+
+
+def _by_platform(ways: Mapping[str, Callable[..., Any]], path: str | None, *arrays: jax.Array) -> Any:
+  if not len(arrays[0]):  # a turn of the others has at least one image
+    path = 'one_step'
   if path:
-    return (in_turns if path == 'one_step_gpu' else one_by_one)(*arrays)
-  return jax.lax.platform_dependent(*arrays, cpu=one_by_one, default=in_turns)
+    return ways[path](*arrays)
+  return jax.lax.platform_dependent(*arrays, cpu=ways['one_step_cpu'], default=ways['one_step_gpu'])
 
 
-def _sum_depthwise_forward(*arguments: Any) -> tuple[jax.Array, Arrays]:
-  return _sum_depthwise(*arguments), arguments[:-1]  # all but path
+def _save_all(function: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, Arrays]]:
+  return lambda *arguments: (function(*arguments), arguments[:5])
 
 
-def _sum_depthwise_backward(path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
-  return contextual_gradients.depthwise(path, saved, dy, depthwise_gradients.depthwise)
-
-
-_sum_depthwise.defvjp(_sum_depthwise_forward, _sum_depthwise_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _sum_dense(
-  x: jax.Array, kernel: jax.Array, points: jax.Array, mask: jax.Array, path: str | None
-) -> jax.Array:
-  pixels, dtype = flatten(x), accumulation(x)
-
-  def add_tap(total: jax.Array, tap: Arrays) -> tuple[jax.Array, None]:
-    kernel, points, mask = tap
-    sample = sample_tap(pixels, points, mask, x.shape).astype(x.dtype)
-    return total + jnp.einsum('buvc,cd->buvd', sample, kernel, preferred_element_type=dtype), None
-
-  total = jnp.zeros((*points.shape[1:4], kernel.shape[-1]), dtype)
-  return jax.lax.scan(add_tap, total, (kernel, points, mask))[0]
-
-
-def _sum_dense_forward(*arguments: Any) -> tuple[jax.Array, Arrays]:
-  return _sum_dense(*arguments), arguments[:-1]
-
-
-def _sum_dense_backward(path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
-  return contextual_gradients.dense(path, saved, dy)
-
-
-_sum_dense.defvjp(_sum_dense_forward, _sum_dense_backward)
-
+_depthwise.defvjp(_save_all(_depthwise), _depthwise_backward)
+_dense.defvjp(_save_all(_dense), _dense_backward)
 
 # Traced once for all layers of one shape.
-_sum_depthwise_once = jax.jit(_sum_depthwise, static_argnums=5)
-_sum_dense_once = jax.jit(_sum_dense, static_argnums=4)
+_depthwise_once = jax.jit(_depthwise, static_argnums=(5, 6))
+_dense_once = jax.jit(_dense, static_argnums=(5, 6))

@@ -1,12 +1,12 @@
 """Gradients of the one-step contextual convolutions: the taps are sampled anew, one after the other.
 
-All images go through a tap together. On a CPU a few at a time go through all taps, so that what they need
-stays in the cache, and sums are written as products with ones, which XLA vectorises there. Accelerators have
-another form of the depthwise one, in depthwise_gradients.py.
+All images go through a tap together, or, on a CPU, a few at a time through all taps, so that what they need
+stays in the cache; sums are written as products with ones there, which XLA vectorises. Accelerators have
+other forms, in gpu_depthwise.py and gpu_dense.py.
 
 Axes: b images, h w input grid, u v output grid, k taps (row-major), c in, d out. Shapes: x (b, h, w, c),
-kernel (k, c) with delta (b, k, c) or kernel (k, c, d), points (k, b, u, v, 2), mask (k, b, u, v),
-dy (b, u, v, c or d).
+kernel (k, c) or (k, c, d), delta (b, k, c), offsets (b, u, v, k, 2), mask (b, u, v, k), dy (b, u, v, c or d);
+in the loops points (k, b, u, v, 2) and mask (k, b, u, v).
 """
 
 import functools
@@ -17,34 +17,62 @@ import jax
 import jax.numpy as jnp
 
 from ctx_flax.ops import in_turn
-from ctx_flax.ops.bilinear import CORNERS, corner_weight, corners, gather
+from ctx_flax.ops.bilinear import CORNERS, IN_BOUNDS, corner_weight, corners, gather
+from ctx_flax.ops.contextual_sums import delta_sum
+from ctx_flax.ops.geometry import Window
 from ctx_flax.ops.sums import sum_axis
-from ctx_flax.ops.taps import flatten, kernel_of_tap, sample_tap
+from ctx_flax.ops.taps import flatten, kernel_of_tap, sample_tap, taps_first
 
 Arrays = tuple[jax.Array, ...]
 CACHE_BYTES = 5 << 17  # 0.6 MB for one of the arrays that stay in a CPU's cache
 
 
-def depthwise(path: str | None, saved: Arrays, dy: jax.Array, on_gpu: Callable[..., Arrays]) -> Arrays:
-  """The gradients of the five saved: x, kernel, delta, points and mask.
+def depthwise(
+  x: jax.Array,
+  kernel: jax.Array,
+  delta: jax.Array,
+  offsets: jax.Array,
+  mask: jax.Array,
+  dy: jax.Array,
+  window: Window,
+  cpu: bool = False,
+) -> Arrays:
+  """The gradients of x, delta, offsets and mask. cpu: a few images at a time, sums as products."""
+  points, weights = taps_first(offsets, mask, window, dy.dtype)
+  gradients = functools.partial(_depthwise_gradients, kernel, cpu=cpu)
+  arrays = x, delta, points, weights, dy
+  some = _in_turn(gradients, (0, 0, 1, 1, 0), *arrays) if cpu else gradients(*arrays)
+  dx, ddelta, dpoints, dweights = some
+  return dx, ddelta, *_taps_last(dpoints, dweights, offsets, mask)
 
-  Args:
-    path: as in contextual_conv.
-    saved: the five.
-    dy: (b, u, v, c).
-    on_gpu: depthwise_gradients.depthwise, for accelerators.
-  """
-  x, kernel, delta, points, mask = saved
-  gradients = functools.partial(_depthwise_gradients, kernel)
-  arrays = x, delta, points, mask, dy
-  on_gpu = functools.partial(on_gpu, kernel)
-  dx, ddelta, dpoints, dmask = _choose(path, gradients, (0, 0, 1, 1, 0), arrays, on_gpu)
-  return dx, jnp.sum(ddelta, 0), ddelta, dpoints, dmask
+
+def dense(
+  x: jax.Array,
+  kernel: jax.Array,
+  delta: jax.Array,
+  offsets: jax.Array,
+  mask: jax.Array,
+  dy: jax.Array,
+  window: Window,
+  cpu: bool = False,
+) -> Arrays:
+  """The gradients of x, kernel, delta, offsets and mask; cpu as of `depthwise`."""
+  points, weights = taps_first(offsets, mask, window, dy.dtype)
+  gradients = functools.partial(_dense_gradients, cpu=cpu)
+  arrays = x, kernel, points, weights, dy
+  some = _in_turn(gradients, (0, None, 1, 1, 0), *arrays) if cpu else gradients(*arrays)
+  dx, dkernel, dpoints, dweights = some
+  more = jax.vjp(delta_sum, x, delta, points, weights)[1](jnp.sum(dy, -1))
+  last = _taps_last(dpoints + more[2], dweights + more[3], offsets, mask)
+  return dx + more[0], dkernel.astype(kernel.dtype), more[1], *last
 
 
-def dense(path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
-  """The gradients of the four saved: x, kernel, points and mask. path as in contextual_conv."""
-  return _choose(path, _dense_gradients, (0, None, 1, 1, 0), (*saved, dy))
+def _taps_last(dpoints: jax.Array, dweights: jax.Array, offsets: jax.Array, mask: jax.Array) -> Arrays:
+  """Gradients of points and weights, taps first, as those of offsets and mask."""
+  return (
+    jnp.moveaxis(dpoints, 0, 3).astype(offsets.dtype),
+    jnp.moveaxis(dweights, 0, 3).astype(mask.dtype),
+  )
 
 
 def _depthwise_gradients(
@@ -95,38 +123,6 @@ def _dense_gradients(
   return dx.reshape(x.shape).astype(x.dtype), dkernel, dpoints, dmask
 
 
-def _choose(
-  path: str | None,
-  gradients: Callable[..., Arrays],
-  axes: tuple[int | None, ...],
-  arrays: Arrays,
-  on_gpu: Callable[..., Arrays] | None = None,
-) -> Arrays:
-  """The gradients of (x, kernel or delta, points, mask), for these and dy, as path or platform want them.
-
-  Args:
-    path: None, 'one_step', 'one_step_cpu' or 'one_step_gpu'.
-    gradients: a function of the five arrays and cpu=bool.
-    axes: of the images in the five; None for a kernel that all share.
-    arrays: the five.
-    on_gpu: a function of the five for accelerators; None: `gradients` with cpu=False.
-  """
-  together = functools.partial(gradients, cpu=False)
-  on_gpu = on_gpu or together
-  on_cpu = functools.partial(_in_turn, gradients, axes)
-  if path:
-    ways: dict[str, Callable[..., Any]] = {
-      'one_step': together,
-      'one_step_cpu': on_cpu,
-      'one_step_gpu': on_gpu,
-    }
-    found = ways[path](*arrays)
-  else:
-    found = jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=on_gpu)
-  dx, dkernel, dpoints, dmask = found
-  return dx, dkernel.astype(arrays[1].dtype), dpoints, dmask
-
-
 def _in_turn(
   gradients: Callable[..., Arrays],
   axes: tuple[int | None, ...],
@@ -139,13 +135,13 @@ def _in_turn(
   """A few images at a time, which stay in a CPU's cache from the first tap to the last."""
   arrays, images = (x, kernel, points, mask, dy), images_at_once(x)
   if images == x.shape[0]:
-    return gradients(*arrays, cpu=True)
+    return gradients(*arrays)
   shared = axes[1] is None
   total = jnp.zeros(kernel.shape, dy.dtype) if shared else None
 
   def some(total: Any, own: Any) -> tuple[Any, Any]:
     x, own_kernel, points, mask, dy = own
-    dx, dkernel, *rest = gradients(x, kernel if shared else own_kernel, points, mask, dy, cpu=True)
+    dx, dkernel, *rest = gradients(x, kernel if shared else own_kernel, points, mask, dy)
     return (total + dkernel, (dx, None, *rest)) if shared else (None, (dx, dkernel, *rest))
 
   own = tuple(
@@ -216,4 +212,4 @@ def _tap_gradients(
 
 
 def _add_at(pixels: jax.Array, index: jax.Array, values: jax.Array) -> jax.Array:
-  return pixels.at[index.reshape(-1)].add(values.reshape(-1, values.shape[-1]), mode='promise_in_bounds')
+  return pixels.at[index.reshape(-1)].add(values.reshape(-1, values.shape[-1]), **IN_BOUNDS)

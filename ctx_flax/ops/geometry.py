@@ -5,14 +5,25 @@ Axes: b images, h w input grid, u v output grid, k taps (row-major), g offset gr
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Pair = tuple[int, int]  # (rows, columns)
 Pads = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 Padding = int | str | Pair | Pads
+Integers = jax.Array | np.ndarray
+
+
+class Window(NamedTuple):
+  """Where the taps of a convolution lie: position p, tap k is at p * strides - pads + k * dilation."""
+
+  kernel_size: Pair
+  strides: Pair
+  pads: Pads
+  dilation: Pair
 
 
 def is_integer(value: Any) -> bool:
@@ -88,15 +99,27 @@ def sampling_points(
     Points of the same shape, at least float32: bfloat16 has 8 bits, which at 56 pixels is 0.13 pixels.
   """
   u, v = offsets.shape[1:3]
+  window = Window(kernel_size, strides, pads, dilation)
   dtype = at_least_float32(offsets.dtype)
-  y = jnp.arange(u)[:, None] * strides[0] - pads[0][0] + jnp.arange(kernel_size[0])[None] * dilation[0]
-  x = jnp.arange(v)[:, None] * strides[1] - pads[1][0] + jnp.arange(kernel_size[1])[None] * dilation[1]
-  grid = u, v, *kernel_size
-  y = jnp.broadcast_to(y[:, None, :, None], grid)
-  x = jnp.broadcast_to(x[None, :, None, :], grid)
-  base = jnp.stack([y, x], -1).astype(dtype)
+  rows, columns = jnp.arange(u).reshape(-1, 1, 1), jnp.arange(v).reshape(1, -1, 1)
+  taps = jnp.arange(kernel_size[0] * kernel_size[1]).reshape(1, 1, -1)
+  y, x = jnp.broadcast_arrays(*tap_positions(rows, columns, taps, window))
+  base = jnp.stack([y, x], -1)
   between = offsets.ndim - 5  # axes between the grid and the taps: none, or the offset groups
-  return offsets.astype(dtype) + base.reshape(1, u, v, *(1,) * between, -1, 2)
+  return offsets.astype(dtype) + base.astype(dtype).reshape(1, u, v, *(1,) * between, -1, 2)
+
+
+def tap_positions(rows: Integers, columns: Integers, taps: Integers, window: Window) -> tuple[Any, Any]:
+  """Where taps lie without offsets: y and x in input pixels, integers.
+
+  Args:
+    rows, columns: integers of the output grid, of JAX or of NumPy.
+    taps: numbers of taps, row-major; all three are of one rank.
+  """
+  (_, columns_of_kernel), strides, pads, dilation = window
+  y = rows * strides[0] - pads[0][0] + taps // columns_of_kernel * dilation[0]
+  x = columns * strides[1] - pads[1][0] + taps % columns_of_kernel * dilation[1]
+  return y, x
 
 
 def at_least_float32(dtype: Any) -> jnp.dtype:
@@ -123,24 +146,18 @@ def check_shape(name: str, array: Any, axes: str, expected: tuple[int | None, ..
     raise ValueError(f'{name} has dtype {jnp.result_type(array)}; expected a floating dtype')
 
 
-def geometry_of(
+def window_of(
   x: jax.Array, kernel_size: Pair, strides: int | Pair, padding: Padding, dilation: int | Pair
-) -> tuple[Pair, Pads, Pair]:
-  """(strides, pads, dilation) of a convolution of x (b, h, w, c), as pairs."""
+) -> Window:
+  """The window of a convolution of x (b, h, w, c)."""
   steps, rates = pair(strides, 'strides'), pair(dilation, 'dilation')
-  return steps, resolve_padding(padding, x.shape[1:3], kernel_size, steps, rates), rates
+  return Window(kernel_size, steps, resolve_padding(padding, x.shape[1:3], kernel_size, steps, rates), rates)
 
 
-def check_sampling(
-  x: jax.Array,
-  kernel_size: Pair,
-  offsets: jax.Array,
-  mask: jax.Array | None,
-  geometry: tuple[Pair, Pads, Pair],
-) -> None:
+def check_sampling(x: jax.Array, offsets: jax.Array, mask: jax.Array | None, window: Window) -> None:
   """ValueError unless offsets are (b, u, v, k, 2) and mask, if there is one, (b, u, v, k)."""
-  u, v = output_size(x.shape[1:3], kernel_size, *geometry)
-  k = kernel_size[0] * kernel_size[1]
+  u, v = output_size(x.shape[1:3], *window)
+  k = window.kernel_size[0] * window.kernel_size[1]
   check_shape('offsets', offsets, 'b u v k 2', (x.shape[0], u, v, k, 2))
   if mask is not None:
     check_shape('mask', mask, 'b u v k', (x.shape[0], u, v, k))

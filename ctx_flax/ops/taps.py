@@ -9,8 +9,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.ops.bilinear import CORNERS, corner_weight, corners, gather
-from ctx_flax.ops.geometry import Pads, Pair, sampling_points
+from ctx_flax.ops.bilinear import CORNERS, Two, corner_weight, corners_at, gather
+from ctx_flax.ops.geometry import Window, sampling_points
 
 
 def flatten(x: jax.Array) -> jax.Array:
@@ -20,19 +20,13 @@ def flatten(x: jax.Array) -> jax.Array:
 
 
 def taps_first(
-  offsets: jax.Array,
-  mask: jax.Array | None,
-  kernel_size: Pair,
-  geometry: tuple[Pair, Pads, Pair],
-  dtype: jnp.dtype,
+  offsets: jax.Array, mask: jax.Array, window: Window, dtype: jnp.dtype
 ) -> tuple[jax.Array, jax.Array]:
   """Points (k, b, u, v, 2) and mask (k, b, u, v): the loop over taps reads slices.
 
   Both in the dtype that the sums are kept in, so that the gradient rules meet one dtype beside that of x.
   """
-  points = jnp.moveaxis(sampling_points(offsets, kernel_size, *geometry), 3, 0).astype(dtype)
-  if mask is None:
-    return points, jnp.ones(points.shape[:-1], points.dtype)
+  points = jnp.moveaxis(sampling_points(offsets, *window), 3, 0).astype(dtype)
   return points, jnp.moveaxis(mask.astype(points.dtype), 3, 0)
 
 
@@ -46,7 +40,12 @@ def kernel_of_tap(kernel: jax.Array, delta: jax.Array, number: jax.Array) -> jax
 @functools.partial(jax.jit, static_argnames='shape', inline=True)
 def sample_tap(pixels: jax.Array, points: jax.Array, mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Modulated bilinear samples (b, u, v, c) of an image of the given shape (b, h, w, c)."""
-  index, fraction, inside = corners(points, *shape[1:3])
+  return sample_at(pixels, (points[..., 0], points[..., 1]), mask, shape)
+
+
+def sample_at(pixels: jax.Array, points: Two, mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """As `sample_tap`, of points as two arrays (b, u, v), y and x."""
+  index, fraction, inside = corners_at(*points, *shape[1:3])
   total: jax.Array | float = 0.0
   for corner in CORNERS:
     weight = mask * corner_weight(fraction, inside, corner)

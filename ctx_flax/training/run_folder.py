@@ -15,7 +15,7 @@ IDENTITY = 'seed', 'task', 'model', 'init', 'optimizer', 'train', 'data', 'eval.
 # But for these fields in them, which change nothing about what is computed (up to rounding): how the work is
 # divided, what is shown, what is kept and where the data lie.
 FREE_FIELDS = (
-  'model.remat',
+  *('model.remat', 'model.depthwise_path'),
   *('train.deterministic', 'train.log_every', 'train.eval_every', 'train.keep_best'),
   *('train.checkpoint_every', 'train.checkpoint_minutes', 'train.keep_checkpoints'),
   *('data.path', 'data.train_list', 'data.test_list', 'data.train_annotations', 'data.test_annotations'),

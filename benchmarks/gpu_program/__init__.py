@@ -1,0 +1,1 @@
+"""What XLA makes of the operations and networks for a GPU, on a machine without one."""
