@@ -8,7 +8,14 @@ import pytest
 from op_cases import assert_close
 from random_arrays import normal
 
-from ctx_flax.ops import contextual_gradients, contextual_sums, gpu_dense, gpu_depthwise
+from ctx_flax.ops import (
+  contextual_conv,
+  contextual_depthwise_conv,
+  contextual_gradients,
+  contextual_sums,
+  gpu_dense,
+  gpu_depthwise,
+)
 from ctx_flax.ops.geometry import Window
 
 B, H, W, C, D = 4, 6, 4, 5, 3
@@ -73,3 +80,21 @@ def test_images_go_together_as_far_as_memory_is_meant_to_hold_them():
     assert gpu_dense.images_in_a_turn(x, mask, fitting * taps_of_an_image) == together
   assert gpu_dense.images_in_a_turn(x, mask, 0) == 1
   assert gpu_dense.images_in_a_turn(x.astype(jnp.bfloat16), mask, 2 * taps_of_an_image) == 4
+
+
+@pytest.mark.parametrize('batch', ['b', '4'], ids=['any', 'fixed'])
+@pytest.mark.parametrize('kind', ['depthwise', 'dense'])
+def test_forward_passes_are_exported_for_every_platform(kind, batch):
+  operation = contextual_depthwise_conv if kind == 'depthwise' else contextual_conv
+  x, kernel, delta, offsets, mask = inputs(kind)[0]
+  kernel = kernel.reshape(3, 3, -1, kernel.shape[-1])
+  (b,) = jax.export.symbolic_shape(batch)
+  shapes = [
+    jax.ShapeDtypeStruct(array.shape if array is kernel else (b, *array.shape[1:]), array.dtype)
+    for array in (x, kernel, delta.reshape(B, 3, 3, C), offsets, mask)
+  ]
+  call = jax.jit(functools.partial(operation, padding=1))
+  exported = jax.export.export(call, platforms=('cpu', 'cuda', 'rocm', 'tpu'))(*shapes)
+  program = jax.export.deserialize(exported.serialize())
+  arrays = x, kernel, delta.reshape(B, 3, 3, C), offsets, mask
+  assert_close(program.call(*arrays), expected(kind)[0])

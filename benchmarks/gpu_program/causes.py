@@ -9,8 +9,7 @@ from benchmarks.gpu_program.launches import Launch
 CAUSES = (
   ('optimizer', r'/optimizer/'),
   ('contextual convolutions', r'jit\(_(depthwise|dense)\)'),
-  ('their branches', r'/(dwconv|conv2)/(sampling|kernel)_'),
-  ('their reshaping', r'ContextualConv|/(dwconv|conv2)/.*(reshape|transpose|slice|concatenate)'),
+  ('their branches', r'\._(sampling|kernel)_branch/'),
   ('classes and contexts', r'/contextualizer'),
   ('convolutions', r'/(dwconv|conv\d?|stem_conv|downsample\w*_conv)/'),
   ('norms', r'/\w*(norm|bn\d?)/'),

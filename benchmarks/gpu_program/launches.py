@@ -24,7 +24,7 @@ _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
 _INSTRUCTION = re.compile(r'(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\(')
 _CALLED = re.compile(r'(?:body|to_apply|true_computation|false_computation|calls)=%?([\w.\-]+)')
 _BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
-_CONDITION = re.compile(r'condition=%?([\w.\-]+)')
+
 _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _SHAPE = re.compile(r'(pred|[a-z]+\d+\w*)\[([\d,]*)\]')
 _BITS = re.compile(r'\d+')

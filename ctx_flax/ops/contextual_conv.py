@@ -210,7 +210,8 @@ def _dense_backward(window: Window, path: str | None, saved: Arrays, dy: jax.Arr
 
 
 def _by_platform(ways: Mapping[str, Callable[..., Any]], path: str | None, *arrays: jax.Array) -> Any:
-  if not len(arrays[0]):  # a turn of the others has at least one image
+  images = arrays[0].shape[0]
+  if not jax.export.is_symbolic_dim(images) and images == 0:  # a turn of the others has at least one image
     path = 'one_step'
   if path:
     return ways[path](*arrays)

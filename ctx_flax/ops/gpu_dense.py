@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.ops import in_turn
+from ctx_flax.ops import contextual_sums, in_turn
 from ctx_flax.ops.bilinear import CORNERS, IN_BOUNDS, Two, corner_weight, corners_at
 from ctx_flax.ops.geometry import Window, accumulation
 from ctx_flax.ops.gpu_samples import (
@@ -42,6 +42,8 @@ def dense_sum(
     window: where the taps lie.
   """
   b, h, w, c = x.shape
+  if jax.export.is_symbolic_dim(b):  # an exported program for any batch cannot cut it into turns
+    return contextual_sums.dense(x, kernel, delta, offsets, mask, window)
   u, v, k = mask.shape[1:]
   d, dtype, pixels = kernel.shape[-1], accumulation(x), x.reshape(b * h * w, c)
   n = images_in_a_turn(x, mask, SUM_BYTES)
@@ -84,7 +86,7 @@ def dense_gradients(
     some = lambda array: jax.lax.dynamic_slice_in_dim(array, first, n)
     samples = samples_of(some(offsets), some(mask), first, (h, w), window, dtype, taps_first=False)
     cotangents, seen, own = some(low), some(summed), some(delta)[:, None]  # own (n, 1, k, c)
-    sampled = _sampled(pixels, samples).reshape(n, p, k * c)
+    sampled = row_major(_sampled(pixels, samples)).reshape(n, p, k * c)
     # With the samples on the right they stay as they are; on the left XLA transposes them.
     dmatrix += jnp.matmul(
       cotangents.reshape(n * p, d).T, sampled.reshape(n * p, k * c), preferred_element_type=dtype
@@ -123,7 +125,7 @@ def _sampled(pixels: jax.Array, samples: Samples) -> jax.Array:
   total: jax.Array | float = 0.0
   for rows, weights in zip(samples.rows, samples.weights, strict=True):
     total = total + weights[..., None] * pixels.at[rows].get(**IN_BOUNDS).astype(weights.dtype)
-  return jax.lax.optimization_barrier(row_major(jnp.asarray(total).astype(pixels.dtype)))
+  return jax.lax.optimization_barrier(jnp.asarray(total).astype(pixels.dtype))
 
 
 def _delta_sum(

@@ -60,7 +60,7 @@ def depthwise_sum(
         pixels, _moved(tap_positions(place // v, place % v, tap, window), shift), weight, x.shape
       )
       total = total + _at(own, tap, 1)[:, None, None] * sample
-    return row_major(total)
+    return total
 
   total = jax.lax.fori_loop(0, k // t, add_taps, jnp.zeros((b, u, v, c), dtype))
   return total.astype(x.dtype)
