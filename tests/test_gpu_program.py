@@ -170,10 +170,10 @@ def run_program(monkeypatch, tmp_path, *arguments, launched=10):
 def test_a_program_that_launches_more_than_recorded_fails_the_check(monkeypatch, tmp_path, capsys):
   assert run_program(monkeypatch, tmp_path, '--check') == 1
   assert capsys.readouterr().out.count('not recorded for this compiler') == 2
-  assert run_program(monkeypatch, tmp_path, '--record', '--details') == 0
+  assert run_program(monkeypatch, tmp_path, '--record') == 0
   assert '  by cause: norms 10\n  1.0 MB f32[2] a\n' in capsys.readouterr().out
   assert run_program(monkeypatch, tmp_path, '--check') == 0
-  assert run_program(monkeypatch, tmp_path, '--check', launched=11) == 1
+  assert run_program(monkeypatch, tmp_path, '--check', '--brief', launched=11) == 1
   shown = capsys.readouterr().out
   assert 'selection of classes, 128 x 1000: 11 (10), 0.0 MB (0.0 MB); compiled in 2 s' in shown
   assert 'error: training step ctx_convnext_mini, 8 images of 64 px: 11 launches instead of 10' in shown

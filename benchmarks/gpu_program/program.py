@@ -2,7 +2,7 @@
 
 Compiles operations and networks for a named card and sets launches and temporary memory beside the recorded
 ones (benchmarks/gpu_program.json). Nothing runs, and nothing is tuned: no times follow from it. Needs XLA's
-compiler for CUDA, the extra gpu_program.
+compiler for CUDA, the extra gpu_program. All rows take an hour on two cores, those of --check a few minutes.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     numbers, buffers = numbers_of(chosen.card, function, *shapes)
     recorded = record.rows.get(row.name)
     print(line(row.name, numbers, recorded), flush=True)
-    if chosen.details:
+    if not chosen.brief:
       print(details(numbers, buffers), flush=True)
     if chosen.check and (words := complaint(numbers, recorded)):
       worse.append(f'{row.name}: {words}')
@@ -64,7 +64,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
   )
   parser.add_argument('--card', choices=sorted(target.CARDS), default='h100', help='(h100)')
   parser.add_argument('--only', type=_pattern, default=re.compile(''), metavar='REGEX', help='names of rows')
-  parser.add_argument('--details', action='store_true', help='launches by cause, and the largest results')
+  parser.add_argument('--brief', action='store_true', help='no launches by cause, no largest results')
   parser.add_argument(
     '--check', action='store_true', help='the quick rows: fail if one needs more than recorded'
   )

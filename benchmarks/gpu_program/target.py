@@ -64,6 +64,9 @@ def without_devices() -> None:
   """Makes jax run on the CPU whatever is installed; call it before anything touches a device."""
   os.environ['JAX_PLATFORMS'] = 'cpu'
   jax.config.update('jax_platforms', 'cpu')
+  jax.config.update(
+    'jax_enable_compilation_cache', False
+  )  # it reads no programs for devices that are not there
 
 
 def compile_for(card: str, function: Any, *arguments: Any) -> Any:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ctx_flax.ops import in_turn
-from ctx_flax.ops.bilinear import CORNERS, IN_BOUNDS, corner_weight, corners, gather
+from ctx_flax.ops.bilinear import CORNERS, PROMISED, corner_weight, corners, gather
 from ctx_flax.ops.contextual_sums import delta_sum
 from ctx_flax.ops.geometry import Window
 from ctx_flax.ops.sums import sum_axis
@@ -212,4 +212,4 @@ def _tap_gradients(
 
 
 def _add_at(pixels: jax.Array, index: jax.Array, values: jax.Array) -> jax.Array:
-  return pixels.at[index.reshape(-1)].add(values.reshape(-1, values.shape[-1]), **IN_BOUNDS)
+  return pixels.at[index.reshape(-1)].add(values.reshape(-1, values.shape[-1]), **PROMISED)

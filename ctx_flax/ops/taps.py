@@ -5,11 +5,12 @@ mask (b, u, v), pixels (b, h * w, c).
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ctx_flax.ops.bilinear import CORNERS, Two, corner_weight, corners_at, gather
+from ctx_flax.ops.bilinear import CORNERS, IN_BOUNDS, PROMISED, Two, corner_weight, corners_at, gather
 from ctx_flax.ops.geometry import Window, sampling_points
 
 
@@ -40,14 +41,16 @@ def kernel_of_tap(kernel: jax.Array, delta: jax.Array, number: jax.Array) -> jax
 @functools.partial(jax.jit, static_argnames='shape', inline=True)
 def sample_tap(pixels: jax.Array, points: jax.Array, mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Modulated bilinear samples (b, u, v, c) of an image of the given shape (b, h, w, c)."""
-  return sample_at(pixels, (points[..., 0], points[..., 1]), mask, shape)
+  return sample_at(pixels, (points[..., 0], points[..., 1]), mask, shape, PROMISED)
 
 
-def sample_at(pixels: jax.Array, points: Two, mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """As `sample_tap`, of points as two arrays (b, u, v), y and x."""
+def sample_at(
+  pixels: jax.Array, points: Two, mask: jax.Array, shape: tuple[int, ...], how: Any = IN_BOUNDS
+) -> jax.Array:
+  """As `sample_tap`, of points as two arrays (b, u, v), y and x; how: as of `gather`."""
   index, fraction, inside = corners_at(*points, *shape[1:3])
   total: jax.Array | float = 0.0
   for corner in CORNERS:
     weight = mask * corner_weight(fraction, inside, corner)
-    total = total + weight[..., None] * gather(pixels, index[corner])
+    total = total + weight[..., None] * gather(pixels, index[corner], how)
   return jnp.asarray(total)
