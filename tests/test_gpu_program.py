@@ -147,7 +147,7 @@ def test_what_is_missing_is_said_in_a_line(monkeypatch, capsys):
     raise importlib.metadata.PackageNotFoundError(name)
 
   monkeypatch.setattr(importlib.metadata, 'version', version)
-  with pytest.raises(SystemExit, match=r"compiler for CUDA is not installed: .*'\.\[gpu_program\]'"):
+  with pytest.raises(SystemExit, match=r"compiler for CUDA is not installed: .*'\.\[gpu-program\]'"):
     program.main([])
   monkeypatch.setattr(importlib.metadata, 'version', lambda name: '0.0.1')
   with pytest.raises(SystemExit, match=f'jax-cuda13-plugin 0.0.1 does not fit jax {jax.__version__}: in an '):

@@ -1,6 +1,6 @@
 """Compiling for an NVIDIA GPU on a machine that has none.
 
-XLA needs its compiler for CUDA (the packages of the extra gpu_program, no CUDA libraries) and a description
+XLA needs its compiler for CUDA (the packages of the extra gpu-program, no CUDA libraries) and a description
 of the card. It tunes nothing without the card itself: which of its algorithms cuDNN would take, and how
 matrix products are tiled, is not known this way.
 """
@@ -40,7 +40,7 @@ CARDS = {
 }
 PLUGINS = 'jax-cuda13-plugin', 'jax-cuda12-plugin'
 # Of its own, because the compiler changes which devices jax looks for.
-INSTALL = "in an environment of its own, python -m pip install -r requirements.txt -e '.[gpu_program]'"
+INSTALL = "in an environment of its own, python -m pip install -r requirements.txt -e '.[gpu-program]'"
 
 
 class NotInstalled(Exception):
