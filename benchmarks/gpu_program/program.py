@@ -2,7 +2,8 @@
 
 Compiles operations and networks for a named card and sets launches and temporary memory beside the recorded
 ones (benchmarks/gpu_program.json). Nothing runs, and nothing is tuned: no times follow from it. Needs XLA's
-compiler for CUDA, the extra gpu-program. All rows take most of an hour on two cores, those of --check a few minutes.
+compiler for CUDA, the extra gpu-program. All rows take most of an hour on two cores, those of --check a few
+minutes.
 """
 
 import argparse
