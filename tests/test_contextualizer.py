@@ -9,7 +9,8 @@ import pytest
 from initial_values import drawn, moved
 
 from ctx_flax.layers import BatchNorm, Contextualizer
-from ctx_flax.layers.contextualizer import best_classes, default_class_counts
+from ctx_flax.layers.best_classes import best_classes
+from ctx_flax.layers.contextualizer import default_class_counts
 
 KEY = jax.random.key(0)
 

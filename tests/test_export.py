@@ -11,7 +11,7 @@ import pixel_family
 import pytest
 from run_files import make_run
 
-from ctx_flax.downstream.export import export
+from ctx_flax.downstream.export import PLATFORMS, export
 from ctx_flax.models import create_model
 from ctx_flax.models.weights import load_weights
 from ctx_flax.training import restore
@@ -115,3 +115,16 @@ def test_nothing_to_export(tmp_path):
   with pytest.raises(Halt, match='does not exist: there is no checkpoint') as halt:
     export(pixel_family.four_stages(), tmp_path / 'none')
   assert halt.value.status == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['ctx_convnext_mini', 'ctx_resnet_mini'])
+def test_contextual_networks_are_exported_for_any_batch_and_platform(name):
+  """Other platforms run other code, which the export traces with a batch of unknown size."""
+  model = create_model(name, num_classes=10)
+  variables = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32)))
+  (b,) = jax.export.symbolic_shape('b')
+  images = jax.ShapeDtypeStruct((b, 64, 64, 3), np.float32)
+  network = jax.jit(lambda variables, images: model.apply(variables, images, train=False)[0])
+  exported = jax.export.export(network, platforms=PLATFORMS)(variables, images)
+  assert jax.export.deserialize(exported.serialize()).platforms == tuple(PLATFORMS)

@@ -11,7 +11,8 @@ from run_files import make_run
 from ctx_flax.analysis import figures, recall_curves
 from ctx_flax.analysis.all_images import over_images
 from ctx_flax.analysis.run import open_run
-from ctx_flax.layers.contextualizer import best_classes, check_class_counts
+from ctx_flax.layers.best_classes import best_classes
+from ctx_flax.layers.contextualizer import check_class_counts
 from ctx_flax.training.halt import Halt
 
 # Places of five classes for four images; stage 2 chooses by the first, 3 by the second, 4 by the third.

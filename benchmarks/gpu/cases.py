@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.gpu.sizes import Sizes
 from ctx_flax import ops
-from ctx_flax.layers.contextualizer import best_classes
+from ctx_flax.layers.best_classes import best_classes
 from ctx_flax.ops.depthwise_conv import PATHS as DEPTHWISE_PATHS
 from ctx_flax.ops.mask_targets import PATHS as MASK_PATHS
 from ctx_flax.ops.pointwise_conv import pointwise_conv

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from benchmarks.gpu.rows import Record, Row, Tally, WrongFile, run_all, table
+from benchmarks.options import pattern
 
 DETERMINISTIC = '--xla_gpu_deterministic_ops=true'
 
@@ -51,20 +52,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument(
     '--out', type=pathlib.Path, default=pathlib.Path('gpu.json'), help='JSON file (gpu.json)'
   )
-  parser.add_argument('--only', type=_pattern, default=re.compile(''), metavar='REGEX', help='names of rows')
+  parser.add_argument('--only', type=pattern, default=re.compile(''), metavar='REGEX', help='names of rows')
   parser.add_argument('--seconds', type=float, default=float('inf'), help='what needs more is left out')
   parser.add_argument('--again', action='store_true', help='measure rows anew that the file has')
   parser.add_argument('--deterministic', action='store_true', help='the rows whose gradients scatter')
   parser.add_argument('--smoke', action='store_true', help='tiny sizes on any device: a first look')
   parser.add_argument('--list', action='store_true', help='print the names of rows alone')
   return parser.parse_args(arguments)
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-  try:
-    return re.compile(text)
-  except re.error as error:
-    raise argparse.ArgumentTypeError(f'{text!r} is no regular expression: {error}') from error
 
 
 def prepare(deterministic: bool) -> None:

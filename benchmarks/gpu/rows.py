@@ -144,7 +144,7 @@ def run_all(
         measured = row.run()
       finally:
         after()
-    except Exception as error:  # of this row alone
+    except Exception as error:  # compilers, cards and PyTorch raise anything; it costs this row alone
       measured = {'error': described(error)}
     failed = 'error' in measured or measured.get('ok') is False
     (tally.failed if failed else tally.done).append(row.name)

@@ -19,7 +19,6 @@ FREE = {
   'fusion-done',
   'all-reduce-done',
 }
-LOOPS = {'while', 'conditional', 'call', 'async-start'}
 _COMPUTATION = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\{$')
 _INSTRUCTION = re.compile(r'(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\(')
 _CALLED = re.compile(r'(?:body|to_apply|true_computation|false_computation|calls)=%?([\w.\-]+)')

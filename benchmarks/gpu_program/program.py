@@ -18,6 +18,7 @@ from benchmarks.gpu_program import target
 from benchmarks.gpu_program.causes import by_cause, largest
 from benchmarks.gpu_program.launches import count, launches
 from benchmarks.gpu_program.record import Numbers, Record, complaint
+from benchmarks.options import pattern
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +65,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument('--card', choices=sorted(target.CARDS), default='h100', help='(h100)')
-  parser.add_argument('--only', type=_pattern, default=re.compile(''), metavar='REGEX', help='names of rows')
+  parser.add_argument('--only', type=pattern, default=re.compile(''), metavar='REGEX', help='names of rows')
   parser.add_argument('--brief', action='store_true', help='no launches by cause, no largest results')
   parser.add_argument(
     '--check', action='store_true', help='the quick rows: fail if one needs more than recorded'
@@ -98,10 +99,3 @@ def line(name: str, numbers: Numbers, recorded: Numbers | None) -> str:
 def details(numbers: Numbers, buffers: list[str]) -> str:
   causes = ', '.join(f'{cause} {launched:,}' for cause, launched in numbers.causes.items())
   return '\n'.join([f'  by cause: {causes}', *(f'  {words}' for words in buffers)])
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-  try:
-    return re.compile(text)
-  except re.error as error:
-    raise argparse.ArgumentTypeError(f'{text!r} is no regular expression: {error}') from None

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import network_step
-from ctx_flax.layers.contextualizer import best_classes
+from ctx_flax.layers.best_classes import best_classes
 from ctx_flax.ops import contextual_conv, contextual_depthwise_conv, depthwise_conv
 
 F32, BF16 = jnp.float32, jnp.bfloat16
@@ -39,7 +39,6 @@ class Program:
 
 def programs() -> list[Program]:
   """All of them, the quickest first."""
-  selection = functools.partial(_shapes, best_classes, (BATCH, 1000), counts=True)
   rows = [Program(f'selection of classes, {BATCH} x 1000', selection, held=True)]
   for operation, sizes, k in ((contextual_conv, DENSE, 3), (contextual_depthwise_conv, DEPTHWISE, 7)):
     for size, c in sizes:
@@ -62,6 +61,10 @@ def programs() -> list[Program]:
     make = functools.partial(training_step, name, BATCH, 224)
     rows.append(Program(f'training step {name}, {BATCH} images of 224 px', make))
   return rows
+
+
+def selection() -> tuple[Any, ...]:
+  return best_classes, _array((BATCH, 1000), F32), _array((), jnp.int32)
 
 
 def contextual(operation: Any, size: int, c: int, k: int, gradients: bool) -> tuple[Any, ...]:
@@ -97,10 +100,6 @@ def training_step(name: str, batch: int, size: int) -> tuple[Any, ...]:
   state = jax.eval_shape(functools.partial(network_step.initial_state, model, size))
   images, labels = _array((batch, size, size, 3), F32), _array((batch,), jnp.int32)
   return functools.partial(network_step.train_step, model), state, images, labels
-
-
-def _shapes(function: Any, shape: tuple[int, ...], counts: bool) -> tuple[Any, ...]:
-  return (function, _array(shape, F32), *([_array((), jnp.int32)] if counts else []))
 
 
 def _with_gradients(function: Any) -> Any:

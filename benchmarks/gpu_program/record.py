@@ -2,9 +2,10 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
+
+from ctx_flax.files import write_text
 
 FILE = pathlib.Path(__file__).parents[1] / 'gpu_program.json'
 # Temporary memory may grow by this much before it counts: buffers are packed in an order of their own.
@@ -46,9 +47,7 @@ class Record:
     tables = self._tables()
     card, compiler = self._key
     tables.setdefault(card, {})[compiler] = {key: dataclasses.asdict(row) for key, row in self.rows.items()}
-    beside = self._file.with_suffix('.tmp')
-    beside.write_text(json.dumps(tables, indent=1) + '\n')
-    os.replace(beside, self._file)
+    write_text(self._file, json.dumps(tables, indent=1) + '\n')
 
   def _tables(self) -> dict[str, dict[str, Any]]:
     return json.loads(self._file.read_text()) if self._file.exists() else {}

@@ -83,7 +83,7 @@ def contextual_conv(
     return deform_conv(x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation)
   delta = kernel_delta.astype(accumulation(x)).reshape(b, kh * kw, c)
   kernel = kernel.astype(x.dtype).reshape(kh * kw, c, d)
-  return _dense_once(x, kernel, delta, offsets, _weights(mask, offsets), window, path)
+  return _sum_once(x, kernel, delta, offsets, _weights(mask, offsets), 'dense', window, path)
 
 
 def contextual_depthwise_conv(
@@ -139,7 +139,7 @@ def contextual_depthwise_conv(
     return deform_conv(
       x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation, groups=c
     )
-  return _depthwise_once(x, kernel, delta, offsets, _weights(mask, offsets), window, path)
+  return _sum_once(x, kernel, delta, offsets, _weights(mask, offsets), 'depthwise', window, path)
 
 
 def _checked(path: str | None) -> str | None:
@@ -152,79 +152,70 @@ def _weights(mask: jax.Array | None, offsets: jax.Array) -> jax.Array:
   return jnp.ones(offsets.shape[:-1], offsets.dtype) if mask is None else mask
 
 
-# The two sums over taps. Shapes: x (b, h, w, c), kernel (k, c) or (k, c, d), delta (b, k, c),
-# offsets (b, u, v, k, 2), mask (b, u, v, k) -> (b, u, v, c) or (b, u, v, d) in the dtype of x.
+# The sums over taps and their gradients, by the kind of convolution and by path. Shapes: x (b, h, w, c),
+# kernel (k, c) or dense (k, c, d), delta (b, k, c), offsets (b, u, v, k, 2), mask (b, u, v, k)
+# -> (b, u, v, c or d).
+Ways = Mapping[str, Callable[..., Any]]
+SUMS: Mapping[str, Ways] = {
+  'depthwise': {
+    'one_step': contextual_sums.depthwise,
+    'one_step_cpu': contextual_sums.depthwise,
+    'one_step_gpu': gpu_depthwise.depthwise_sum,
+  },
+  'dense': {
+    'one_step': contextual_sums.dense,
+    'one_step_cpu': contextual_sums.dense,
+    'one_step_gpu': gpu_dense.dense_sum,
+  },
+}
+GRADIENTS: Mapping[str, Ways] = {
+  'depthwise': {
+    'one_step': contextual_gradients.depthwise,
+    'one_step_cpu': functools.partial(contextual_gradients.depthwise, cpu=True),
+    'one_step_gpu': gpu_depthwise.depthwise_gradients,
+  },
+  'dense': {
+    'one_step': contextual_gradients.dense,
+    'one_step_cpu': functools.partial(contextual_gradients.dense, cpu=True),
+    'one_step_gpu': gpu_dense.dense_gradients,
+  },
+}
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _depthwise(
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+def _sum(
   x: jax.Array,
   kernel: jax.Array,
   delta: jax.Array,
   offsets: jax.Array,
   mask: jax.Array,
+  kind: str,
   window: Window,
   path: str | None,
 ) -> jax.Array:
-  ways = {
-    'one_step': functools.partial(contextual_sums.depthwise, window=window),
-    'one_step_gpu': functools.partial(gpu_depthwise.depthwise_sum, window=window),
-  }
-  return _by_platform({**ways, 'one_step_cpu': ways['one_step']}, path, x, kernel, delta, offsets, mask)
+  return _by_platform(SUMS[kind], window, path, x, kernel, delta, offsets, mask)
 
 
-def _depthwise_backward(window: Window, path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
-  ways = {
-    'one_step': functools.partial(contextual_gradients.depthwise, window=window),
-    'one_step_cpu': functools.partial(contextual_gradients.depthwise, window=window, cpu=True),
-    'one_step_gpu': functools.partial(gpu_depthwise.depthwise_gradients, window=window),
-  }
-  dx, ddelta, doffsets, dmask = _by_platform(ways, path, *saved, dy.astype(accumulation(saved[0])))
-  return dx, jnp.sum(ddelta, 0), ddelta, doffsets, dmask
+def _sum_forward(*arguments: Any) -> tuple[jax.Array, Arrays]:
+  return _sum(*arguments), arguments[:5]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _dense(
-  x: jax.Array,
-  kernel: jax.Array,
-  delta: jax.Array,
-  offsets: jax.Array,
-  mask: jax.Array,
-  window: Window,
-  path: str | None,
-) -> jax.Array:
-  ways = {
-    'one_step': functools.partial(contextual_sums.dense, window=window),
-    'one_step_gpu': functools.partial(gpu_dense.dense_sum, window=window),
-  }
-  return _by_platform({**ways, 'one_step_cpu': ways['one_step']}, path, x, kernel, delta, offsets, mask)
+def _sum_backward(kind: str, window: Window, path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
+  return _by_platform(GRADIENTS[kind], window, path, *saved, dy.astype(accumulation(saved[0])))
 
 
-def _dense_backward(window: Window, path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
-  ways = {
-    'one_step': functools.partial(contextual_gradients.dense, window=window),
-    'one_step_cpu': functools.partial(contextual_gradients.dense, window=window, cpu=True),
-    'one_step_gpu': functools.partial(gpu_dense.dense_gradients, window=window),
-  }
-  return _by_platform(ways, path, *saved, dy.astype(accumulation(saved[0])))
+_sum.defvjp(_sum_forward, _sum_backward)
+# Traced once for all layers of one shape.
+_sum_once = jax.jit(_sum, static_argnums=(5, 6, 7))
 
 
-def _by_platform(ways: Mapping[str, Callable[..., Any]], path: str | None, *arrays: jax.Array) -> Any:
+def _by_platform(ways: Ways, window: Window, path: str | None, *arrays: jax.Array) -> Any:
   images = arrays[0].shape[0]
   if not jax.export.is_symbolic_dim(images) and images == 0:  # a turn of the others has at least one image
     path = 'one_step'
   if path:
-    return ways[path](*arrays)
-  return jax.lax.platform_dependent(*arrays, cpu=ways['one_step_cpu'], default=ways['one_step_gpu'])
-
-
-def _save_all(function: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, Arrays]]:
-  return lambda *arguments: (function(*arguments), arguments[:5])
-
-
-_depthwise.defvjp(_save_all(_depthwise), _depthwise_backward)
-_dense.defvjp(_save_all(_dense), _dense_backward)
-
-# Traced once for all layers of one shape.
-_depthwise_once = jax.jit(_depthwise, static_argnums=(5, 6))
-_dense_once = jax.jit(_dense, static_argnums=(5, 6))
+    return ways[path](*arrays, window=window)
+  on_cpu, elsewhere = (
+    functools.partial(ways[name], window=window) for name in ('one_step_cpu', 'one_step_gpu')
+  )
+  return jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)

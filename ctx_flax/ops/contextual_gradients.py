@@ -37,13 +37,13 @@ def depthwise(
   window: Window,
   cpu: bool = False,
 ) -> Arrays:
-  """The gradients of x, delta, offsets and mask. cpu: a few images at a time, sums as products."""
+  """The gradients of x, kernel, delta, offsets and mask. cpu: a few images at a time, sums as products."""
   points, weights = taps_first(offsets, mask, window, dy.dtype)
   gradients = functools.partial(_depthwise_gradients, kernel, cpu=cpu)
   arrays = x, delta, points, weights, dy
   some = _in_turn(gradients, (0, 0, 1, 1, 0), *arrays) if cpu else gradients(*arrays)
   dx, ddelta, dpoints, dweights = some
-  return dx, ddelta, *_taps_last(dpoints, dweights, offsets, mask)
+  return dx, jnp.sum(ddelta, 0), ddelta, *_taps_last(dpoints, dweights, offsets, mask)
 
 
 def dense(

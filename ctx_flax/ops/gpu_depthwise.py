@@ -75,7 +75,7 @@ def depthwise_gradients(
   dy: jax.Array,
   window: Window,
 ) -> Arrays:
-  """Gradients of x, delta, offsets and mask; arguments as those of `depthwise_sum`, dy (b, u, v, c)."""
+  """Gradients of the five; arguments as those of `depthwise_sum`, dy (b, u, v, c)."""
   b, h, w, c = x.shape
   p = mask.shape[1] * mask.shape[2]
   n = in_turn.largest_divisor(b, CACHE_BYTES // (h * w * c * dy.dtype.itemsize))
@@ -99,7 +99,7 @@ def depthwise_gradients(
   dx, gradients = jax.lax.scan(add_images, dx, jnp.arange(b // n, dtype=jnp.int32))
   ddelta = _kernel_gradient(x, offsets, mask, dy, window)
   dx = dx.reshape(x.shape).astype(x.dtype)
-  return dx, ddelta, *in_shape_of(offsets, mask, gradients, taps_first=True)
+  return dx, jnp.sum(ddelta, 0), ddelta, *in_shape_of(offsets, mask, gradients, taps_first=True)
 
 
 def _kernel_gradient(
