@@ -7,9 +7,12 @@ import importlib.metadata
 import json
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from benchmarks.gpu_program import causes, launches, program, record, target
+from ctx_flax.ops import contextual_depthwise_conv
 
 TEXT = """HloModule jit_run
 
@@ -87,9 +90,9 @@ def test_counts_of_a_program_that_xla_made():
   """On the CPU, whose program text has the same form: a loop of five turns launches its body five times."""
 
   def run(x):
-    return jax.lax.fori_loop(0, 5, lambda i, x: jax.numpy.sort(x * 2), x)
+    return jax.lax.fori_loop(0, 5, lambda i, x: jnp.sort(x * 2), x)
 
-  found = launches.launches(jax.jit(run).lower(jax.numpy.ones((4, 3))).compile().as_text())
+  found = launches.launches(jax.jit(run).lower(jnp.ones((4, 3))).compile().as_text())
   assert [one.times for one in found if one.opcode == 'sort'] == [5]
 
 
@@ -99,7 +102,7 @@ def test_causes_are_parts_of_a_network():
 
   block = 'jit(train_step)/transpose(jvp(ConvNeXt))/stage2_block0'
   origins = {
-    f'{block}/dwconv/jit(_depthwise)/while/body/add': 'contextual convolutions',
+    f'{block}/dwconv/jit(_contextual_sum)/while/body/add': 'contextual convolutions',
     f'{block}/dwconv/dwconv._sampling_branch/sampling_out/conv': 'their branches',
     f'{block}/dwconv/cond/conv_general_dilated': 'convolutions',
     f'{block}/norm/mul': 'norms',
@@ -112,6 +115,15 @@ def test_causes_are_parts_of_a_network():
   for origin, cause in origins.items():
     assert causes.by_cause([launch(origin)]) == {cause: 2}
   assert causes.largest(launches.launches(TEXT), 1) == ['0.0 MB ((f32[8,4]), f32[8,4], u32[])']
+
+
+def test_a_contextual_convolution_is_known_by_the_name_that_jax_gives_it():
+  """Also under a gradient, in the program that XLA makes for the CPU."""
+  shapes = (1, 3, 3, 2), (3, 3, 1, 2), (1, 3, 3, 2), (1, 3, 3, 9, 2)
+  arrays = [np.ones(shape, np.float32) for shape in shapes]
+  run = jax.grad(lambda *arrays: jnp.sum(contextual_depthwise_conv(*arrays, padding=1)))
+  found = causes.by_cause(launches.launches(jax.jit(run).lower(*arrays).compile().as_text()))
+  assert found['contextual convolutions'] > 9
 
 
 def numbers(launched=10, temp_bytes=1000):

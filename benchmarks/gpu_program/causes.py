@@ -8,7 +8,7 @@ from benchmarks.gpu_program.launches import Launch
 # The first that fits.
 CAUSES = (
   ('optimizer', r'/optimizer/'),
-  ('contextual convolutions', r'jit\(_(depthwise|dense)\)'),
+  ('contextual convolutions', r'jit\(_contextual_sum\)'),
   ('their branches', r'\._(sampling|kernel)_branch/'),
   ('classes and contexts', r'/contextualizer'),
   ('convolutions', r'/(dwconv|conv\d?|stem_conv|downsample\w*_conv)/'),

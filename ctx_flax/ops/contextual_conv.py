@@ -83,7 +83,7 @@ def contextual_conv(
     return deform_conv(x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation)
   delta = kernel_delta.astype(accumulation(x)).reshape(b, kh * kw, c)
   kernel = kernel.astype(x.dtype).reshape(kh * kw, c, d)
-  return _sum_once(x, kernel, delta, offsets, _weights(mask, offsets), 'dense', window, path)
+  return _contextual_sum_once(x, kernel, delta, offsets, _weights(mask, offsets), 'dense', window, path)
 
 
 def contextual_depthwise_conv(
@@ -139,7 +139,7 @@ def contextual_depthwise_conv(
     return deform_conv(
       x, kernels, offsets, mask, strides=strides, padding=padding, dilation=dilation, groups=c
     )
-  return _sum_once(x, kernel, delta, offsets, _weights(mask, offsets), 'depthwise', window, path)
+  return _contextual_sum_once(x, kernel, delta, offsets, _weights(mask, offsets), 'depthwise', window, path)
 
 
 def _checked(path: str | None) -> str | None:
@@ -183,7 +183,7 @@ GRADIENTS: Mapping[str, Ways] = {
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
-def _sum(
+def _contextual_sum(
   x: jax.Array,
   kernel: jax.Array,
   delta: jax.Array,
@@ -196,17 +196,19 @@ def _sum(
   return _by_platform(SUMS[kind], window, path, x, kernel, delta, offsets, mask)
 
 
-def _sum_forward(*arguments: Any) -> tuple[jax.Array, Arrays]:
-  return _sum(*arguments), arguments[:5]
+def _contextual_sum_forward(*arguments: Any) -> tuple[jax.Array, Arrays]:
+  return _contextual_sum(*arguments), arguments[:5]
 
 
-def _sum_backward(kind: str, window: Window, path: str | None, saved: Arrays, dy: jax.Array) -> Arrays:
+def _contextual_sum_backward(
+  kind: str, window: Window, path: str | None, saved: Arrays, dy: jax.Array
+) -> Arrays:
   return _by_platform(GRADIENTS[kind], window, path, *saved, dy.astype(accumulation(saved[0])))
 
 
-_sum.defvjp(_sum_forward, _sum_backward)
+_contextual_sum.defvjp(_contextual_sum_forward, _contextual_sum_backward)
 # Traced once for all layers of one shape.
-_sum_once = jax.jit(_sum, static_argnums=(5, 6, 7))
+_contextual_sum_once = jax.jit(_contextual_sum, static_argnums=(5, 6, 7))
 
 
 def _by_platform(ways: Ways, window: Window, path: str | None, *arrays: jax.Array) -> Any:
