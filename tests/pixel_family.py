@@ -37,12 +37,13 @@ class Pixels(Network):
     train=False,
     train_norm=None,
     add=None,
+    replace=None,
     features_only=False,
     valid_hw=None,
     class_counts=None,
   ):
     self.check_images(images)
-    funnel = self.class_funnel(images.shape[0], class_counts=class_counts, add=add)
+    funnel = self.class_funnel(images.shape[0], class_counts=class_counts, add=add, replace=replace)
     x = images[:, ::8, ::8]
     for stage, dim in enumerate(self.dims, 1):
       x = nn.Dense(dim, name=f'stage{stage}_block0')(x)

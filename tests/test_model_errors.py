@@ -44,6 +44,12 @@ ERRORS = {
     "ctx_resnet50 takes no 'depthwise_path'",
   ),
   'width': (('convnext_t', {'dims': (8, 0, 8, 8)}), r'dims=\(8, 0, 8, 8\): expected 4 positive integers'),
+  'ablation': (
+    ('ctx_resnet50', {'ablate': ('masks',)}),
+    r"ablate=\('masks',\): expected names of \('offsets', .*; did you mean 'mask'",
+  ),
+  'ablations': (('ctx_convnext_t', {'ablate': 'mask'}), "ablate='mask': expected a tuple of names"),
+  'plain ablation': (('convnext_t', {'ablate': ('mask',)}), r"no use for ablate=\('mask',\)"),
   'yes': (('convnext_t', {'remat': 'yes'}), "remat='yes': expected True or False"),
   'dtype': (
     ('convnext_t', {'dtype': 'bfloat'}),

@@ -20,12 +20,14 @@ class ToyBlock(nn.Module):
   strides: int
   contextual: bool
   mask_gain: float
+  ablate: tuple[str, ...]
 
   @nn.compact
   def __call__(self, x: jax.Array, context: jax.Array | None, train: bool) -> tuple[jax.Array, Any]:
     adaptation = None
     if self.contextual:
-      conv = ContextualConv(self.features, 3, self.strides, mask_gain=self.mask_gain, name='mix')
+      options = {'mask_gain': self.mask_gain, 'ablate': self.ablate}
+      conv = ContextualConv(self.features, 3, self.strides, **options, name='mix')
       y, adaptation = conv(x, context, train=train)
     else:
       y = nn.Conv(self.features, (3, 3), self.strides, [(1, 1), (1, 1)], name='mix')(x)
@@ -63,18 +65,20 @@ class Toy(Network):
     train: bool = False,
     train_norm: bool | None = None,
     add: Mapping[str, jax.Array] | None = None,
+    replace: Mapping[str, jax.Array] | None = None,
     features_only: bool = False,
     valid_hw: jax.Array | None = None,
     padded_hw: jax.Array | None = None,
     class_counts: jax.Array | None = None,
   ) -> tuple[jax.Array | None, dict[str, Any]]:
     self.check_images(images)
-    funnel = self.class_funnel(images.shape[0], class_counts=class_counts, add=add)
+    funnel = self.class_funnel(images.shape[0], class_counts=class_counts, add=add, replace=replace)
     x = nn.Conv(self.dims[0], (2, 2), 2, 'VALID', name='patches')(images)
     for stage, (depth, dim) in enumerate(zip(self.depths, self.dims, strict=True), 1):
       for i in range(depth):
         strides, contextual = 2 if self.halves(stage, i) else 1, self.is_contextual(stage, i)
-        block = ToyBlock(dim, strides, contextual, self.mask_gain, name=f'stage{stage}_block{i}')
+        options = {'mask_gain': self.mask_gain, 'ablate': self.ablate}
+        block = ToyBlock(dim, strides, contextual, **options, name=f'stage{stage}_block{i}')
         x, adaptation = block(x, funnel.context, train)
         funnel.out.record_adaptation(f'{stage}.{i}', adaptation)
       x = funnel.out.record(f'stage{stage}', x)

@@ -39,6 +39,8 @@ def offsets(config, workdir):
     run = open_run(config, workdir)
     if not run.model.contextual:
       raise ValueError(f'{workdir} is a run of {config.model.name}: a plain network has no offsets')
+    if not run.model.adapts:
+      raise ValueError(f'{workdir} has no contextual convolutions: model.ablate is {run.model.ablate}')
     images = chosen_images(run, config.offsets.images, config.offsets.indices, 'offsets')
     chosen_block(run, images)
   with bad_data():

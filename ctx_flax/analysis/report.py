@@ -77,7 +77,7 @@ def write(run, beside=None):
     if contextual:
       sections.append(('recall', 'How many classes to keep', pictures(recall_curves.write(run), CAPTIONS)))
     sections.append(('cam', 'What the prediction rests on', pictures(grad_cam.write(run), CAPTIONS)))
-    if contextual:
+    if run.model.adapts:
       sections.append(('offsets', 'Where the kernels sample', pictures(offsets.write(run), CAPTIONS)))
     sections.append(('failures', 'Where it fails', pictures(failed, CAPTIONS)))
     what = f'{run.config.model.name} on {run.config.data.name}'

@@ -26,6 +26,7 @@ CONTEXTUAL_FIELDS = (
   'model.class_selection',
   'model.contextual_every',
   'model.mask_gain',
+  'model.ablate',
   'model.branch_dim',
   'model.drop_path_in_contextual',
   'model.logit_scale_init',

@@ -54,6 +54,9 @@ def _add_model(config):
   model.class_selection = 'reduction'
   model.contextual_every = 0  # so many blocks from one contextual block to the next; 0 = ConvNeXt 3, ResNet 2
   model.mask_gain = 1.0  # factor on the sigmoid mask; 2.0 starts a contextual convolution as the plain one
+  # What contextual convolutions leave out, of 'offsets', 'mask', 'kernel_delta' and 'context': ablations, not
+  # the paper's. Without the first three they are plain convolutions, but class embeddings still classify.
+  model.ablate = ()
   model.branch_dim = 0  # hidden size of the two branches; 0 = from the channels, as the paper
   model.drop_path_rate = 0.0  # stochastic depth of the last block; rises linearly from 0 at the first
   model.drop_path_in_contextual = True  # False spares the contextual blocks

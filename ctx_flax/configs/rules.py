@@ -24,6 +24,7 @@ SIDE = 8192  # of ConvNeXt's first patches
 PROCESSES = 1024  # or threads, or batches, of which each holds a batch in memory
 EPOCHS = 1_000_000.0
 DTYPES = 'float32', 'bfloat16', 'float16', 'float64'
+ABLATIONS = 'offsets', 'mask', 'kernel_delta', 'context'  # as the layers know them, which import jax
 SEED = Whole(0, 2**32 - 1, 'between 0 and 2**32 - 1')
 FRACTION_BELOW_1 = Number(0, 1, below=True, text='at least 0 and below 1')
 
@@ -41,6 +42,7 @@ RULES: dict[str, Rule] = {
   'model.class_selection': Text(),
   'model.contextual_every': Whole(0, BLOCKS),
   'model.mask_gain': Number(0),
+  'model.ablate': Tuple(Choice(ABLATIONS)),
   'model.branch_dim': Whole(0, CHANNELS),
   'model.drop_path_rate': FRACTION_BELOW_1,
   'model.drop_path_in_contextual': Flag(),

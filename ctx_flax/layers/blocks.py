@@ -50,12 +50,13 @@ class ConvNeXtBlock(nn.Module):
   """x + DropPath(gamma * pwconv2(GELU(pwconv1(norm(dwconv(x)))))), dwconv 7x7, plain or contextual.
 
   (b, h, w, c) -> (b, h, w, c). `layer_scale_init` 0 leaves the layer scale out; `depthwise_path` is that of
-  DepthwiseConv, and means nothing in a contextual block.
+  DepthwiseConv, and means nothing in a contextual block; `ablate` is that of ContextualConv.
   """
 
   contextual: bool = False
   branch_dim: int | None = None
   mask_gain: float = 1.0
+  ablate: tuple[str, ...] = ()
   drop_path_rate: float = 0.0
   layer_scale_init: float = 1e-6
   depthwise_path: str = ''
@@ -82,7 +83,14 @@ class ConvNeXtBlock(nn.Module):
     if self.contextual:
       context = _required(context)
       y, adaptation = ContextualConv(
-        c, 7, depthwise=True, branch_dim=self.branch_dim, mask_gain=self.mask_gain, **dtypes, name='dwconv'
+        c,
+        7,
+        depthwise=True,
+        branch_dim=self.branch_dim,
+        mask_gain=self.mask_gain,
+        ablate=self.ablate,
+        **dtypes,
+        name='dwconv',
       )(y, context, train=train, valid=valid, padded=padded)
     else:
       y = DepthwiseConv(7, depthwise_path=self.depthwise_path, **dtypes, name='dwconv')(y)
@@ -102,6 +110,7 @@ class Bottleneck(nn.Module):
   `project` is set (the first block of a stage).
 
   Attributes:
+    ablate: that of ContextualConv.
     branch_scale_init: initial scale of the last norm; with 0 a block starts as the identity.
     frames: t; above 1, x holds the frames of clips, (b * t, h, w, c) clip by clip, and the residual branch
       reads them shifted in time.
@@ -113,6 +122,7 @@ class Bottleneck(nn.Module):
   contextual: bool = False
   branch_dim: int | None = None
   mask_gain: float = 1.0
+  ablate: tuple[str, ...] = ()
   norm: Callable[..., Any] = BatchNorm
   branch_scale_init: float = 0.0
   frames: int = 1
@@ -156,6 +166,7 @@ class Bottleneck(nn.Module):
         branch_dim=self.branch_dim,
         norm=self.norm,
         mask_gain=self.mask_gain,
+        ablate=self.ablate,
         kernel_init=he_fan_out,
         **dtypes,
         name='conv2',

@@ -8,11 +8,20 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
+from ctx_flax.layers.ablations import check_ablate
 from ctx_flax.layers.linear import normal_002, uniform_fan_in
 from ctx_flax.layers.normalization import LayerNorm, normalise
 from ctx_flax.layers.pooling import global_average_pool, zero_invalid
 from ctx_flax.ops.contextual_conv import contextual_conv, contextual_depthwise_conv
-from ctx_flax.ops.geometry import Padding, Pads, Pair, check_shape, pair, resolve_padding
+from ctx_flax.ops.geometry import (
+  Padding,
+  Pads,
+  Pair,
+  check_shape,
+  output_size,
+  pair,
+  resolve_padding,
+)
 
 
 class ContextualConv(nn.Module):
@@ -37,6 +46,10 @@ class ContextualConv(nn.Module):
       well: LayerNorm, or functools.partial(BatchNorm, axis_name=...). Flax's nn.LayerNorm and nn.BatchNorm do
       too.
     mask_gain: the mask is mask_gain * sigmoid; 2 makes a new layer equal to the plain convolution.
+    ablate: names of ABLATIONS, what is left out: 'offsets' and 'kernel_delta' are then 0, 'mask' is
+      mask_gain * 0.5 everywhere, as in a new layer; with 'context' the branches read zeros in its place. A
+      branch that has nothing left to predict has no parameters; those that a layer was trained with are
+      ignored.
     dtype: of the computation, None for that of the input and parameters. Positions stay float32.
 
   Source: the paper, section 3, and the authors' released code.
@@ -52,6 +65,7 @@ class ContextualConv(nn.Module):
   branch_dim: int | None = None
   norm: Callable[..., Any] = LayerNorm
   mask_gain: float = 1.0
+  ablate: tuple[str, ...] = ()
   kernel_init: Callable[..., Any] = normal_002
   dtype: Any = None
   param_dtype: Any = jnp.float32
@@ -79,11 +93,14 @@ class ContextualConv(nn.Module):
 
     Returns:
       y: (b, u, v, features).
-      adaptation: {'offsets': (b, u, v, k, 2), 'mask': (b, u, v, k), 'kernel_delta': (b, kh, kw, c)}.
+      adaptation: {'offsets': (b, u, v, k, 2), 'mask': (b, u, v, k), 'kernel_delta': (b, kh, kw, c)}, as they
+        were used.
 
     Raises:
-      ValueError: x is not (b, h, w, c) or context not (b, e), or features do not fit a depthwise convolution.
+      ValueError: x is not (b, h, w, c) or context not (b, e), features do not fit a depthwise convolution, or
+        `ablate` holds an unknown name.
     """
+    check_ablate(self.ablate)
     check_shape('x', x, 'b h w c', (None, None, None, None))
     b, h, w, c = x.shape
     if jnp.ndim(context) != 2 or context.shape[0] != b:
@@ -106,10 +123,23 @@ class ContextualConv(nn.Module):
     x, context, kernel, bias = nn.dtypes.promote_dtype(x, context, kernel, bias, dtype=self.dtype)
     hidden = self.branch_dim or max(1, c // (4 * max(1, (kh // 3) * (kw // 3))))
 
-    offsets, mask = self._sampling_branch(
-      x, context, hidden, (kh, kw), strides, padding, dilation, train, valid if padded is None else padded
-    )
-    kernel_delta = self._kernel_branch(x, context, hidden, (kh, kw), train, valid)
+    if 'context' in self.ablate:
+      context = jnp.zeros_like(context)
+    if {'offsets', 'mask'} <= set(self.ablate):
+      grid = b, *output_size((h, w), (kh, kw), strides, padding, dilation), kh * kw
+      offsets, mask = jnp.zeros((*grid, 2), x.dtype), jnp.zeros(grid, x.dtype)
+    else:
+      offsets, mask = self._sampling_branch(
+        x, context, hidden, (kh, kw), strides, padding, dilation, train, valid if padded is None else padded
+      )
+    if 'offsets' in self.ablate:
+      offsets = jnp.zeros_like(offsets)
+    if 'mask' in self.ablate:
+      mask = jnp.full_like(mask, 0.5 * self.mask_gain)
+    if 'kernel_delta' in self.ablate:
+      kernel_delta = jnp.zeros((b, kh, kw, c), x.dtype)
+    else:
+      kernel_delta = self._kernel_branch(x, context, hidden, (kh, kw), train, valid)
     op = contextual_depthwise_conv if self.depthwise else contextual_conv
     y = op(x, kernel, kernel_delta, offsets, mask, strides=strides, padding=padding, dilation=dilation)
     if bias is not None:

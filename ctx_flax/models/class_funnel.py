@@ -46,6 +46,7 @@ class ClassFunnel:
     *,
     class_counts: jax.Array | None = None,
     add: Mapping[str, jax.Array] | None = None,
+    replace: Mapping[str, jax.Array] | None = None,
     frames: int = 1,
     per_frame: bool = False,
   ) -> None:
@@ -55,7 +56,7 @@ class ClassFunnel:
       contextualizer: a Contextualizer, or None in a plain network.
       batch_size: b, images or clips.
       class_counts: int (stages - 1,), traced or not, instead of the contextualizer's.
-      add: arrays added to named intermediates, see Intermediates.
+      add, replace: arrays added to named intermediates, and arrays that take their place, see Intermediates.
       frames: t; above 1, features come as (b * t, ...), clip by clip, and the scores of a clip are the mean
         of its frames' scores.
       per_frame: every frame has scores, considered classes and a context of its own instead.
@@ -63,7 +64,7 @@ class ClassFunnel:
     self.contextualizer = contextualizer
     self.considered: jax.Array | None = None
     self.context: jax.Array | None = None
-    self.out = Intermediates(add, frames)
+    self.out = Intermediates(add, frames, replace)
     self._class_counts = class_counts
     self._frames, self._per_frame = frames, per_frame
     if contextualizer is not None:

@@ -80,6 +80,7 @@ class ConvNeXt(Network):
     train: bool = False,
     train_norm: bool | None = None,
     add: Mapping[str, jax.Array] | None = None,
+    replace: Mapping[str, jax.Array] | None = None,
     features_only: bool = False,
     valid_hw: jax.Array | None = None,
     padded_hw: jax.Array | None = None,
@@ -88,7 +89,7 @@ class ConvNeXt(Network):
     """See Network; train_norm has no effect, as LayerNorm has no statistics."""
     del train_norm
     self.check_images(images)
-    funnel = self.class_funnel(images.shape[0], class_counts=class_counts, add=add)
+    funnel = self.class_funnel(images.shape[0], class_counts=class_counts, add=add, replace=replace)
     extents = extents_of(valid_hw, padded_hw)
     x, number = images, 0
     for stage, depth in enumerate(self.depths, 1):
@@ -133,6 +134,7 @@ class ConvNeXt(Network):
       contextual=contextual,
       branch_dim=self.branch_dim or None,
       mask_gain=self.mask_gain,
+      ablate=self.ablate,
       drop_path_rate=0.0 if contextual and not self.drop_path_in_contextual else rate,
       layer_scale_init=self.layer_scale_init,
       depthwise_path=self.depthwise_path,

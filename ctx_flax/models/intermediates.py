@@ -12,24 +12,37 @@ class Intermediates(dict[str, Any]):
 
   `add` maps names to arrays that are added as the intermediates are recorded; the gradient with respect
   to a zero that was added is the gradient with respect to the intermediate (Grad-CAM without hooks).
+  `replace` maps names to arrays that take the place of the intermediates first: with {'context2': g} the
+  contextual convolutions of stage 2 are given g. What the network does not read again, as 'logits1', changes
+  in `out` alone.
 
   In a network of clips what is of frames comes as (b * t, ...), clip by clip, and is stored as (b, t, ...).
   """
 
-  def __init__(self, add: Mapping[str, jax.Array] | None = None, frames: int = 1) -> None:
+  def __init__(
+    self,
+    add: Mapping[str, jax.Array] | None = None,
+    frames: int = 1,
+    replace: Mapping[str, jax.Array] | None = None,
+  ) -> None:
     super().__init__()
-    self._add = dict(add or {})
+    self._changes = {'replace': dict(replace or {}), 'add': dict(add or {})}
     self._frames = frames
 
   def record(self, name: str, value: jax.Array, *, of_frames: bool = False) -> jax.Array:
-    """Stores value, plus what the caller adds to it, under name and returns it in the shape it came in."""
+    """Stores value, or what the caller puts in its place or adds to it, under name.
+
+    Returns:
+      What is stored, in the shape that value came in.
+    """
     shape = value.shape
     value = self._stored(value) if of_frames else value
-    if name in self._add:
-      extra = self._add.pop(name)
-      if jnp.shape(extra) != value.shape:
-        raise ValueError(f'add[{name!r}] has shape {jnp.shape(extra)}; expected {value.shape}')
-      value = value + extra
+    for change, arrays in self._changes.items():
+      if name in arrays:
+        array = arrays.pop(name)
+        if jnp.shape(array) != value.shape:
+          raise ValueError(f'{change}[{name!r}] has shape {jnp.shape(array)}; expected {value.shape}')
+        value = value + array if change == 'add' else jnp.asarray(array, value.dtype)
     self[name] = value
     return value.reshape(shape)
 
@@ -39,10 +52,11 @@ class Intermediates(dict[str, Any]):
       self.setdefault(name, {})[block] = self._stored(value)
 
   def finish(self) -> dict[str, Any]:
-    """Returns a plain dict; ValueError if `add` names something that the network does not compute."""
-    if self._add:
-      known = [name for name, value in self.items() if not isinstance(value, dict)]
-      raise ValueError(f'add names {sorted(self._add)}, which the model does not compute; it has {known}')
+    """Returns a plain dict; ValueError if `add` or `replace` names what the network does not compute."""
+    for change, arrays in self._changes.items():
+      if arrays:
+        known = [name for name, value in self.items() if not isinstance(value, dict)]
+        raise ValueError(f'{change} names {sorted(arrays)}, which the model does not compute; it has {known}')
     return dict(self)
 
   def _stored(self, value: jax.Array) -> jax.Array:

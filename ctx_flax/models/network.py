@@ -1,6 +1,5 @@
 """What all families of networks share, and what a family says of itself."""
 
-import functools
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
@@ -8,9 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ctx_flax.layers.ablations import ADAPTATIONS
 from ctx_flax.layers.contextualizer import SELECTIONS, Contextualizer, default_class_counts
-from ctx_flax.models.attributes import check_attributes
+from ctx_flax.models.attributes import check_attributes, check_images
 from ctx_flax.models.class_funnel import ClassFunnel
+from ctx_flax.models.class_tables import class_tables, contexts
 from ctx_flax.models.intermediates import stages_of
 from ctx_flax.models.limits import ABOVE_0, Limit, at_least
 
@@ -34,6 +35,8 @@ class Network(nn.Module):
     class_selection: 'reduction' (the paper) or 'rerank' (the released code).
     contextual_every: every which block of a stage, from the first on, is contextual; 0 is the family's own.
     mask_gain: the sampling mask is mask_gain * sigmoid.
+    ablate: what contextual convolutions leave out, names of ctx_flax.layers.ablations.ABLATIONS (ours:
+      the paper leaves nothing out). Without the first three blocks are plain, but class embeddings classify.
     branch_dim: hidden size of the contextual branches; 0 derives it from the channels.
     logit_scale_init: initial exp(tau).
     axis_name: pmapped axis over which BatchNorm averages its statistics; None: per device.
@@ -51,6 +54,7 @@ class Network(nn.Module):
   class_selection: str = 'reduction'
   contextual_every: int = 0
   mask_gain: float = 1.0
+  ablate: tuple[str, ...] = ()
   branch_dim: int = 0
   logit_scale_init: float = 1 / 0.07
   axis_name: Hashable | None = None
@@ -80,6 +84,7 @@ class Network(nn.Module):
     'class_selection',
     'contextual_every',
     'mask_gain',
+    'ablate',
     'branch_dim',
     'logit_scale_init',
   )
@@ -100,6 +105,11 @@ class Network(nn.Module):
   def strides(self) -> tuple[int, ...]:
     """Image pixels per position of each stage's map."""
     raise NotImplementedError
+
+  @property
+  def adapts(self) -> bool:
+    """Whether it has contextual blocks; one in which these are ablated may still exclude classes."""
+    return self.contextual and not set(ADAPTATIONS) <= set(self.ablate)
 
   @property
   def smallest_side(self) -> int:
@@ -128,6 +138,7 @@ class Network(nn.Module):
     train: bool = False,
     train_norm: bool | None = None,
     add: Mapping[str, jax.Array] | None = None,
+    replace: Mapping[str, jax.Array] | None = None,
     features_only: bool = False,
     valid_hw: jax.Array | None = None,
     padded_hw: jax.Array | None = None,
@@ -140,7 +151,7 @@ class Network(nn.Module):
       train: enables stochastic depth (RNG stream 'drop_path') and dropout ('dropout'); BatchNorm uses and
         updates batch statistics (apply with mutable=['batch_stats']).
       train_norm: overrides train for BatchNorm; False freezes its statistics.
-      add: arrays added to named intermediates, see Intermediates.
+      add, replace: arrays added to named intermediates, or put in their place, see Intermediates.
       features_only: stops before the last stage's head; logits are None.
       valid_hw: (b, 2) int, the size of each image if smaller ones are padded at the bottom and right; the
         padding then changes neither features inside the image nor contexts (with BatchNorm's running
@@ -155,8 +166,8 @@ class Network(nn.Module):
       logits: (b, n) float32 in natural class order, -inf for excluded classes.
       out: the named intermediates: 'stage1'..'stage4', 'pre_logits' (pooled stage 4); 'scores4', 'logits4',
         'considered4' and 'alive4' (see ClassFunnel) and, if contextual, the same four of stages 1-3,
-        'context2'..'context4', and 'offsets', 'mask', 'kernel_delta' as dicts keyed 'stage.block'. Of clips,
-        'stage1'..'stage4', 'pre_logits' and these three are (b, t, ...).
+        'context2'..'context4', and of contextual blocks 'offsets', 'mask', 'kernel_delta' as dicts keyed
+        'stage.block'. Of clips, 'stage1'..'stage4', 'pre_logits' and these three are (b, t, ...).
 
     Raises:
       ValueError: images of a wrong shape or too small.
@@ -167,7 +178,7 @@ class Network(nn.Module):
   def is_contextual(self, stage: int, block: int) -> bool:
     """Whether a block is contextual; stages count from 1, blocks from 0."""
     every = self.contextual_every or self.default_contextual_every
-    return self.contextual and stage > 1 and block % every == 0
+    return self.adapts and stage > 1 and block % every == 0
 
   @nn.nowrap
   def make_contextualizer(self, **keywords: Any) -> Contextualizer:
@@ -201,29 +212,25 @@ class Network(nn.Module):
     Returns:
       {'class_tables': ...}; {} for a plain network.
     """
-    if not self.contextual:
-      return {}
-    params = {'params': variables['params']['contextualizer']}
-    return {'class_tables': {'contextualizer': _tables(self.make_contextualizer(parent=None), params)}}
+    return class_tables(self.make_contextualizer(parent=None), variables) if self.contextual else {}
+
+  def contexts(self, variables: Mapping[str, Any], considered: jax.Array, stage: int) -> jax.Array:
+    """The contexts that sets of classes merge into, with the parameters of a contextual network.
+
+    Args:
+      variables: of the network, with or without its `class_tables`.
+      considered: bool (b, n), the set of each image; at least one class.
+      stage: 2, 3, ..., the one that reads the contexts.
+
+    Returns:
+      (b, e), what 'context{stage}' of `out` is for images that consider these classes.
+    """
+    return contexts(self.make_contextualizer(parent=None), variables, considered, stage)
 
   @nn.nowrap
   def check_images(self, images: jax.Array) -> None:
     """ValueError unless images are (b, h, w, c) with sides of `smallest_side` pixels or more, or clips."""
-    clips = self.segments > 1
-    if jnp.ndim(images) != (5 if clips else 4):
-      expected = f'clips (b, t, h, w, c), as segments is {self.segments}' if clips else '(b, h, w, c)'
-      raise ValueError(f'images have shape {jnp.shape(images)}; expected {expected}')
-    *_, h, w, _ = images.shape
-    if clips and images.shape[1] != self.segments:
-      raise ValueError(
-        f'clips have {images.shape[1]} frames; this network takes {self.segments} (its segments)'
-      )
-    smallest = self.smallest_side
-    if min(h, w) < smallest:
-      raise ValueError(
-        f'images have {h} x {w} pixels; this network needs at least {smallest} x {smallest}, so that its '
-        'last stage has a pixel left'
-      )
+    check_images(self, images)
 
   @nn.nowrap
   def example_shape(self, side: int = 0) -> tuple[int, ...]:
@@ -236,8 +243,3 @@ class Network(nn.Module):
   def check_attributes(self) -> None:
     """ValueError, one line that names it, for an attribute that has no meaning."""
     check_attributes(self)
-
-
-@functools.partial(jax.jit, static_argnames='contextualizer')  # networks with equal layers share it
-def _tables(contextualizer: Contextualizer, params: Mapping[str, Any]) -> Any:
-  return contextualizer.apply(params, method='tables')

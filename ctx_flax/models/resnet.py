@@ -98,6 +98,7 @@ class ResNet(Network):
     train: bool = False,
     train_norm: bool | None = None,
     add: Mapping[str, jax.Array] | None = None,
+    replace: Mapping[str, jax.Array] | None = None,
     features_only: bool = False,
     valid_hw: jax.Array | None = None,
     padded_hw: jax.Array | None = None,
@@ -111,6 +112,7 @@ class ResNet(Network):
       images.shape[0],
       class_counts=class_counts,
       add=add,
+      replace=replace,
       frames=self.segments,
       per_frame=self.contextual and self.segments > 1 and self.context == 'frame',
     )
@@ -176,6 +178,7 @@ class ResNet(Network):
       contextual=self.is_contextual(stage, i),
       branch_dim=self.branch_dim or None,
       mask_gain=self.mask_gain,
+      ablate=self.ablate,
       norm=self._norm(),
       branch_scale_init=self.branch_scale_init,
       frames=self.segments if self.temporal_shift else 1,
