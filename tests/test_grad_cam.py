@@ -13,7 +13,7 @@ from PIL import Image
 from run_files import make_run
 from tiny import tiny_config
 
-from ctx_flax.analysis import grad_cam
+from ctx_flax.analysis import figures, grad_cam
 from ctx_flax.analysis.images import Images
 from ctx_flax.models import create_model
 from ctx_flax.training.halt import Halt
@@ -129,8 +129,9 @@ def test_one_run_given_classes_and_a_map_of_one_pixel(runs, capsys):
   assert 'map constant' in capsys.readouterr().out or 'constant' not in states
 
 
-def test_files(runs, tmp_path, capsys):
+def test_files(runs, tmp_path, capsys, monkeypatch):
   """Of a file nobody says what it shows: what the first network takes it for is explained."""
+  monkeypatch.setattr(figures, 'DPI', 40)  # at full size they take most of the time
   config = runs[0].copy_and_resolve_references()
   # The plain run, which compiles faster: which classes are explained does not depend on the network.
   workdir = pathlib.Path(config.grad_cam.plain)
@@ -145,6 +146,13 @@ def test_files(runs, tmp_path, capsys):
   assert (probabilities[:, 0] >= probabilities[:, 1]).all()
   written = json.loads((workdir / 'analysis' / 'grad_cam.json').read_text())
   assert written['true'] == [None] * 4 and written['roles'] == ['predicted', 'rival']
+  assert [said['image'] for said in written['funnels']] == [f'{tmp_path}/{i}.png' for i in range(4)]
+  for said, classes, chances in zip(written['funnels'], found['classes'], probabilities, strict=True):
+    assert 'true' not in said and said['classes'][0]['class'] == str(classes[0])
+    np.testing.assert_allclose(said['classes'][0]['probability'], chances[0], rtol=1e-5)
+  assert {'grad_cam_funnels.png', 'grad_cam_funnels.svg'} <= {
+    path.name for path in (workdir / 'analysis').iterdir()
+  }
   assert '0.png' in capsys.readouterr().out
 
 

@@ -15,7 +15,7 @@ from run_files import make_run
 from steps import deciding
 
 from ctx_flax import files
-from ctx_flax.analysis import predict
+from ctx_flax.analysis import figures, funnel_figures, predict
 from ctx_flax.analysis.file_names import find_files
 from ctx_flax.analysis.funnel import funnel
 from ctx_flax.analysis.images import chosen_images
@@ -50,6 +50,30 @@ def test_funnel():
   # Softmax over the classes that are left: 1 / (1 + exp(-1)).
   np.testing.assert_allclose(said['classes'][0]['probability'], 0.7310586, rtol=1e-6)
   np.testing.assert_allclose(sum(c['probability'] for c in said['funnel'][1]['classes']), 1, rtol=1e-6)
+
+
+def followed(selection, label):
+  """What the stages say of the answer and of a true class, by name: a value of each stage."""
+  values = funnel(hand_made(selection), 3, jnp.array([label]))
+  said = predict.describe(
+    'x.png', {name: np.asarray(v)[0].tolist() for name, v in values.items()}, NAMES, label=label
+  )
+  assert said['true'] == NAMES[label]
+  return {name: [step.get(name) for step in said['funnel']] for name in said['funnel'][0]}
+
+
+def test_what_stages_say_of_a_class():
+  ant = followed('reduction', 0)
+  assert ant['considered'] == ant['decided'] == [4, 3, 2, 2]
+  # Among the classes that are left, unlike the places above; of the ant, which is dropped, there is none.
+  assert ant['answer_rank'] == [2, 1, 2, 1] and ant['true_rank'] == [4, 0, 0, 0]
+  assert ant['true_considered'] == [True, False, False, False] and ant['true_probability'][1:] == [0, 0, 0]
+  np.testing.assert_allclose(ant['answer_probability'][3], 0.7310586, rtol=1e-6)
+  # Nothing is dropped: the ant is left out of the contexts alone, and is the answer.
+  ant = followed('rerank', 0)
+  assert ant['considered'] == [4, 3, 2, 2] and ant['decided'] == [4] * 4
+  assert ant['true_rank'] == ant['answer_rank'] == [4, 1, 1, 1]
+  assert ant['true_considered'] == [True, False, False, False]
 
 
 def test_funnel_that_reranks():
@@ -195,6 +219,32 @@ def test_rows_of_csv_in_a_file(run, config, tmp_path, capsys):
   assert [row['image'] for row in rows] == [p['image'] for p in found]
   assert rows[0]['class1'] == found[0]['classes'][0]['class'] and rows[0]['stage2_kept'] == '6'
   assert int(rows[0]['stage4_answer_place']) == found[0]['funnel'][3]['answer_place']
+
+
+def test_pictures(run, config, tmp_path, monkeypatch, capsys):
+  """Of each image that can be read, named after it, beside what is printed."""
+  monkeypatch.setattr(figures, 'DPI', 20)
+  folder, drawn = tmp_path / 'pictures', []
+  original = funnel_figures.draw
+  monkeypatch.setattr(funnel_figures, 'draw', lambda *args: drawn.append(args) or original(*args))
+  odd = tmp_path / ODD
+  odd.write_bytes((run[2] / '1.png').read_bytes())
+  config.predict.update(images=f'{run[2]}/0.png,{run[2]}/4b.png', format='jsonl', pictures=str(folder))
+  config.predict.list = str(tmp_path / 'list')
+  (tmp_path / 'list').write_bytes(os.fsencode(odd) + b'\0')
+  found = predict.predict(config, run[1])
+  told = capsys.readouterr()
+  assert len(told.out.splitlines()) == 2 and f'2 images in {folder}' in told.err
+  pictures = {path.name for path in folder.rglob('*') if path.is_file()}
+  assert pictures == {f'{name}.{kind}' for name in ('0', ODD.removesuffix('.jpg')) for kind in ('png', 'svg')}
+  # As the network sees the image.
+  (said, pixels), _ = drawn
+  assert said == found[0]
+  opened = open_run(config, run[1])
+  np.testing.assert_array_equal(pixels, chosen_images(opened, f'{run[2]}/0.png', (), 'predict').pixels[0])
+  config.predict.pictures = str(run[2])
+  with pytest.raises(Halt, match=r'predict\.pictures is .*, where .*/0\.png lies'):
+    predict.predict(config, run[1])
 
 
 def test_tables_fit_80_columns(run, config, capsys):

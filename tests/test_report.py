@@ -69,15 +69,17 @@ def compared(runs):
 def test_everything_is_in_it(compared):
   found = Reader(compared)
   assert not found.open
-  sections = ['summary', 'curves', 'funnel', 'recall', 'cam', 'offsets', 'failures']
+  sections = ['summary', 'curves', 'funnel', 'recall', 'cam', 'offsets', 'context', 'failures']
   sections += ['network', 'config', 'environment']
   assert [name for name in found.ids if name in sections] == sections
   assert {f'#{name}' for name in sections} <= set(found.links)
   outside = [link for link in found.links if not link.startswith(('#', 'data:image/png;base64,'))]
   assert not outside and 'http' not in ''.join(found.links) and '<script' not in compared
   assert all(image['alt'] for image in found.images)
-  # Two thumbnails, two pictures of curves, and those of the analyses.
-  assert len(found.images) >= 2 + 2 + 1 + 2 + 4 + 4
+  # Two pictures of curves, the funnels, and those of the analyses.
+  assert len(found.images) == 2 + 1 + 1 + 2 + 4 + 1 + 4
+  assert compared.count('The classes that each stage considers, and the best of them') == 2  # alt and caption
+  assert '; answer no. ' in compared and '; keeps 8' in compared
   for text in ('ctx_convnext_mini', 'accuracy of stage 3', '8, 6, 4', 'loss.alpha', 'million MACs', 'jaxlib'):
     assert text in compared
 

@@ -1,56 +1,18 @@
 """Pictures of images with what a detector finds in them, one file for each."""
 
-import os
-import pathlib
-
 import numpy as np
 from PIL import Image
 
 from ctx_flax import files as file_text
+from ctx_flax.analysis.picture_files import PictureFiles
 from ctx_flax.data.object_drawing import draw_objects
-from ctx_flax.files import printable
 from ctx_flax.tasks.detection.paste import paste_mask
 
 SIDES = 640, 1600  # pixels of the longer side of a picture: captions have one size, whatever the image has
 
 
-class Pictures:
-  """A folder of PNG files of images with their objects.
-
-  They lie there as the images lie below the folder that all of these have in common, and are named after
-  them: 'a/1.png' for 'a/1.jpg', or 'a/1.jpg.png' if names would be the same otherwise.
-
-  Args:
-    folder: that gets them; it is made.
-    images: names of all image files.
-
-  Raises:
-    ValueError: one of the images lies in the folder, where a picture could take its place.
-  """
-
-  def __init__(self, folder, images):
-    root = os.path.realpath(os.path.expanduser(folder))
-    inside = os.path.join(root, '')
-    for name in images:
-      if os.path.realpath(name).startswith(inside):
-        raise ValueError(
-          f'predict.pictures is {printable(folder)}, where {printable(name)} lies, which is one of the '
-          'images: take another folder for the pictures'
-        )
-    absolute = {name: os.path.abspath(name) for name in images}
-    common = os.path.commonpath([os.path.dirname(path) for path in absolute.values()])
-    below = {path: pathlib.Path(os.path.relpath(path, common)) for path in absolute.values()}
-    short = {path.with_suffix('.png') for path in below.values()}
-    name = (
-      (lambda path: path.with_suffix('.png'))
-      if len(short) == len(below)
-      else (lambda path: path.with_name(f'{path.name}.png'))
-    )
-    self._paths = {image: pathlib.Path(root, name(below[path])) for image, path in absolute.items()}
-
-  def path(self, image):
-    """Where the picture of an image lies."""
-    return self._paths[image]
+class Pictures(PictureFiles):
+  """A folder of PNG files of images with their objects."""
 
   def write(self, image, pixels, found, class_names):
     """Draws and writes a picture, whole or not at all.

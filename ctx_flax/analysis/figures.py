@@ -1,5 +1,9 @@
 """How figures look and are written: legible in greyscale and to the colour-blind, as PNG and SVG."""
 
+import bisect
+import itertools
+import unicodedata
+import warnings
 from typing import Any
 
 import matplotlib
@@ -57,15 +61,22 @@ def save(figure, path):
   """Writes path.png and path.svg, each whole or not at all; `path` has no suffix. Returns both paths."""
   written = [path.with_name(f'{path.name}.{kind}') for kind in ('png', 'svg')]
   for kind, target in zip(('png', 'svg'), written, strict=True):
-    with files.replacing(target) as part, matplotlib.rc_context(SETTINGS):
+    with files.replacing(target) as part, matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+      # A PNG has a box in the place of a letter that no font has; in an SVG it is there.
+      warnings.filterwarnings('ignore', 'Glyph .* missing from font', UserWarning)
       figure.savefig(part, format=kind, dpi=DPI, metadata={'Date': None} if kind == 'svg' else None)
   return written
 
 
 def short(name, longest=LONGEST):
-  """A class or file name for a caption: on one line, cut if it is long, and no mathematics."""
+  """A class or file name for a caption: on one line, cut if it is long, and no mathematics.
+
+  Wide letters, as those of Chinese and Japanese, take the place of two.
+  """
   name = files.printable(name)
-  name = name if len(name) <= longest else name[: longest - 1] + '…'
+  ends = list(itertools.accumulate(2 if unicodedata.east_asian_width(c) in 'WF' else 1 for c in name))
+  if ends and ends[-1] > longest:
+    name = name[: bisect.bisect(ends, longest - 1)] + '…'
   return name.replace('$', r'\$')
 
 

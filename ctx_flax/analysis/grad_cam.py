@@ -8,8 +8,16 @@ import numpy as np
 import rich.table
 import rich.text
 
-from ctx_flax.analysis import class_activation, faithfulness, figures, grad_cam_figures, records
+from ctx_flax.analysis import (
+  class_activation,
+  faithfulness,
+  figures,
+  funnel_figures,
+  grad_cam_figures,
+  records,
+)
 from ctx_flax.analysis.explained_classes import a_few_at_a_time, chosen_classes, class_number, outputs
+from ctx_flax.analysis.funnel import describe_images
 from ctx_flax.analysis.images import chosen_images, normalised_for
 from ctx_flax.analysis.run import check_task, open_beside, open_run
 from ctx_flax.files import printable
@@ -24,7 +32,7 @@ PARTS = (
 
 
 def grad_cam(config, workdir):
-  """Writes grad_cam.{png,svg,json,npz} and grad_cam_curves.{png,svg} into the run's folder of analyses.
+  """Writes grad_cam.{png,svg,json,npz}, grad_cam_curves and grad_cam_funnels.{png,svg} into RUN/analysis.
 
   Args:
     config: the config of a run; grad_cam.
@@ -83,6 +91,7 @@ def write(run, images=None, runs=None, classes=()):
       by network: 'maps' float32 (m, k, h, w), of clips (m, k, t, h, w), their 'stages', 'strides' and
       'centres', 'states' m lists of k, 'probabilities' (m, k), 'dropped' int (m, k), and, of the first class,
       'curves', 'areas', 'mean_areas' (see ctx_flax.analysis.faithfulness);
+      'funnels': what the stages of the first network say of each image, see `funnel.describe`;
       'files': {name: path without suffix}.
 
   Raises:
@@ -94,9 +103,12 @@ def write(run, images=None, runs=None, classes=()):
   options = run.config.grad_cam
   found = explain(run, images, runs, classes)
   path = run.folder / 'grad_cam'
-  found['files'] = {'grad_cam': path}
+  found['funnels'] = describe_images(run, images, funnel_figures.TOP)
+  found['files'] = {'grad_cam': path, 'grad_cam_funnels': run.folder / 'grad_cam_funnels'}
   with failed_report(path):
     figures.save(grad_cam_figures.overlays(images, found, run.class_names, options.method), path)
+    funnels = funnel_figures.draw_several(found['funnels'], images.pixels)
+    figures.save(funnels, found['files']['grad_cam_funnels'])
     if found['curves']:
       found['files']['grad_cam_curves'] = run.folder / 'grad_cam_curves'
       figures.save(grad_cam_figures.curves(found), found['files']['grad_cam_curves'])
@@ -108,14 +120,18 @@ def write(run, images=None, runs=None, classes=()):
         'images': images.names,
         'true': [run.class_names[n] if n >= 0 else None for n in images.labels],
         'classes': [[run.class_names[c] for c in row] for row in found['classes']],
-        **{part: found[part] for part in ('roles', *PARTS) if part != 'maps'},
+        **{part: found[part] for part in ('roles', *PARTS, 'funnels') if part != 'maps'},
       },
       path.with_suffix('.json'),
     )
   _print(run, images, found)
   shown = printable(path)
+  further = ['funnels', 'curves'] if options.steps else ['funnels']
   print(
-    f'{shown}.png, .svg, .json, .npz' + (f', {shown}_curves.png, .svg' if options.steps else ''), flush=True
+    f'{shown}.png, .svg, .json, .npz',
+    *(f'{shown}_{part}.png, .svg' for part in further),
+    sep=', ',
+    flush=True,
   )
   return found
 

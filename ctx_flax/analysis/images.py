@@ -94,7 +94,8 @@ def chosen_images(run: Any, paths: str, indices: Sequence[int], field: str) -> I
     Images.
 
   Raises:
-    ValueError: an index that is out of range, no file, or an image that cannot be read.
+    ValueError: an index that is out of range, or no file.
+    BadImage: an image cannot be read.
   """
   source: Source
   if paths:
@@ -106,6 +107,21 @@ def chosen_images(run: Any, paths: str, indices: Sequence[int], field: str) -> I
     if wrong or not indices:
       examples = run.task.examples
       raise ValueError(f'{field}.indices is {tuple(indices)}: the test {examples} are 0 to {len(source) - 1}')
+  return images_of(run, source, indices, known=not paths)
+
+
+def images_of(run: Any, source: Source, indices: Sequence[int], known: bool = True) -> Images:
+  """The images of a source with those numbers, as the run's network sees them.
+
+  Args:
+    run: a Run.
+    source: of its task.
+    indices: numbers of images, at least one.
+    known: False if the labels of the source mean nothing.
+
+  Raises:
+    BadImage: one cannot be read; names it.
+  """
   transform = run.task.transform(run.config)
   arrays, labels = [], []
   for index in indices:
@@ -113,8 +129,8 @@ def chosen_images(run: Any, paths: str, indices: Sequence[int], field: str) -> I
       element = source[index]
       arrays.append(transform(element))
     except (BadImage, OSError) as error:
-      raise ValueError(printable(f'{source.name(index)} cannot be read: {error}')) from error
-    labels.append(-1 if paths else element['label'])
+      raise BadImage(printable(f'{source.name(index)} cannot be read: {error}')) from error
+    labels.append(element['label'] if known else -1)
   images = np.asarray(run.task.inputs(run.config, np.stack(arrays)))
   data = run.config.data
   return Images(

@@ -18,7 +18,6 @@ nav a { display: inline-block; margin-right: 1rem; padding: 0.25rem 0; color: #0
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; display: block; }
 figure .wide img { min-width: 36rem; }
-img.small { width: 64px; image-rendering: pixelated; }
 figcaption { color: #444; font-size: 0.9rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 0.75rem 0; font-size: 0.9rem; }
@@ -91,11 +90,10 @@ def picture(path, caption):
   return f'<figure><div class="wide">{shown}</div><figcaption>{text}</figcaption></figure>\n'
 
 
-def image(png, text, small=False):
+def image(png, text):
   """The bytes of a PNG as part of the page; `text` is read to those who do not see it."""
   data = base64.b64encode(png).decode()
-  size = ' class="small"' if small else ''
-  return Markup(f'<img{size} alt="{escaped(text)}" src="data:image/png;base64,{data}">')
+  return Markup(f'<img alt="{escaped(text)}" src="data:image/png;base64,{data}">')
 
 
 def details(summary, content):

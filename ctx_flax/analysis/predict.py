@@ -15,12 +15,15 @@ import rich.text
 
 from ctx_flax import files as file_text
 from ctx_flax import terminal
+from ctx_flax.analysis import figures, funnel_figures
 from ctx_flax.analysis.all_images import in_batches
 from ctx_flax.analysis.file_names import find_files, listed_files
-from ctx_flax.analysis.funnel import funnel
+from ctx_flax.analysis.funnel import describe, funnel
+from ctx_flax.analysis.images import images_of
+from ctx_flax.analysis.picture_files import PictureFiles
 from ctx_flax.analysis.records import plain
 from ctx_flax.analysis.run import check_task, open_run
-from ctx_flax.data.image_files import IMAGE
+from ctx_flax.data.image_files import IMAGE, counted
 from ctx_flax.tasks import task_of
 from ctx_flax.training.halt import Halt, bad_data, bad_input, failed_report
 
@@ -33,8 +36,8 @@ def predict(config, workdir):
   Everything but the result goes to the standard error, so that the result can be piped.
 
   Args:
-    config: the config of a run; predict.{images, list, top, format, output} say what is classified and how it
-      is told.
+    config: the config of a run; predict.{images, list, top, format, output, pictures} say what is classified
+      and how it is told.
     workdir: the folder of the run.
 
   Returns:
@@ -50,6 +53,7 @@ def predict(config, workdir):
     check_settings(options)
     task: Any = task_of(config)
     files = named_files(options, say, task.kind)
+    pictures = PictureFiles(options.pictures, files) if options.pictures else None
     config = config.copy_and_resolve_references()
     config.data.on_bad_image = 'skip'
     config.eval.batch_size = batch_size(len(files), config.eval.batch_size)
@@ -60,12 +64,15 @@ def predict(config, workdir):
     for prediction in predictions(run, files, options.top):
       write(prediction)
       found.append(prediction)
+      if pictures is not None:
+        with failed_report(options.pictures):
+          draw(run, prediction, pictures)
   if not found:
     raise Halt(f'none of the {len(files)} {task.examples} could be read', 2)
   if len(found) < len(files):
     say(f'{len(files) - len(found)} of {len(files)} {task.examples} could not be read')
-  if options.output:
-    say(f'{len(found)} {task.examples} in {file_text.printable(options.output)}')
+  for path in filter(None, (options.output, options.pictures)):
+    say(f'{counted(len(found), task.kind.noun)} in {file_text.printable(path)}')
   return found
 
 
@@ -117,33 +124,19 @@ def predictions(run, files, top):
       yield describe(files[values['index']], values, run.class_names, run.task.kind.noun)
 
 
-def describe(name, values, class_names, noun='image'):
-  """A prediction as nested dicts.
+def draw(run, prediction, pictures):
+  """Writes the figure of a prediction's class funnel, as PNG and SVG.
 
   Args:
-    name: of the image.
-    values: one row of what `funnel` returns.
-    class_names: by number.
-    noun: what it is.
-
-  Returns:
-    {noun: name, 'classes': [{'class', 'probability'}, ...] best first, without those that were dropped,
-    'funnel': [{'stage', 'classes': the same of the stage, 'kept': how many go on (not at the last stage),
-    'answer_place': place of the final answer, from 1}, ...]}.
+    run: a Run.
+    prediction: of a file.
+    pictures: PictureFiles, which say where.
   """
-  stages = sorted(int(name.removeprefix('classes')) for name in values if name.startswith('classes'))
-  steps = []
-  for stage in stages:
-    pairs = zip(values[f'classes{stage}'], values[f'probabilities{stage}'], strict=True)
-    step = {
-      'stage': stage,
-      'classes': [{'class': class_names[c], 'probability': p} for c, p in pairs if p > 0],
-      'answer_place': values[f'place{stage}'] + 1,
-    }
-    if f'kept{stage}' in values:
-      step['kept'] = values[f'kept{stage}']
-    steps.append(step)
-  return {noun: name, 'classes': steps[-1]['classes'], 'funnel': steps}
+  name = next(iter(prediction.values()))
+  # Read again: what a network is given of thousands of images is not kept.
+  images = images_of(run, run.task.source_of_files([name], run.class_names), [0], known=False)
+  figure = funnel_figures.draw(prediction, images.pixels[0])
+  figures.save(figure, pictures.path(name).with_suffix(''))
 
 
 @contextlib.contextmanager

@@ -1,15 +1,10 @@
 """One HTML file about a run: its config, curves, pictures, network and environment."""
 
 import dataclasses
-import io
 
 import numpy as np
-from PIL import Image
 
 from ctx_flax.analysis import curves, failures, grad_cam, offsets, page, recall_curves, report_sections
-from ctx_flax.analysis.funnel import funnel
-from ctx_flax.analysis.images import chosen_images
-from ctx_flax.analysis.predict import describe
 from ctx_flax.analysis.report_sections import pictures
 from ctx_flax.analysis.run import check_task, open_beside, open_run
 from ctx_flax.models.summary import summarise
@@ -73,10 +68,11 @@ def write(run, beside=None):
       run, beside, curves.draw, curves.draw_beside, 'Loss, accuracy, recall and learning rate while training'
     )
     sections.append(('curves', 'Training', content))
-    sections.append(('funnel', 'What the stages think', funnels(run)))
+    explained = grad_cam.write(run)
+    sections.append(('funnel', 'What the stages think', funnels(run, explained)))
     if contextual:
       sections.append(('recall', 'How many classes to keep', pictures(recall_curves.write(run), CAPTIONS)))
-    sections.append(('cam', 'What the prediction rests on', pictures(grad_cam.write(run), CAPTIONS)))
+    sections.append(('cam', 'What the prediction rests on', pictures(explained, CAPTIONS)))
     if run.model.adapts:
       sections.append(('offsets', 'Where the kernels sample', pictures(offsets.write(run), CAPTIONS)))
     sections.append(('failures', 'Where it fails', pictures(failed, CAPTIONS)))
@@ -100,6 +96,7 @@ CAPTIONS = {
 
 
 def summary(found):
+  'grad_cam_funnels': 'The classes that each stage considers, and the best of them',
   """A table of runs: {title: (Run, what `failures.decisions` returned)}, a column each."""
   rows: list[list] = []
 
@@ -131,27 +128,24 @@ def _share(decided, name):
   return f'{100 * np.mean(decided[name]):.2f} %' if name in decided else ''
 
 
-def funnels(run):
-  """A table of the explained images: what each stage thinks of them, and how many classes it leaves."""
-  images = chosen_images(run, '', run.config.grad_cam.indices, 'report')
-  _, out = run.apply(run.variables, images.arrays)
-  values = funnel(out, min(TOP, run.num_classes))
+def funnels(run, explained):
+  """What each stage thinks of the explained images, and how many classes it leaves: a picture and a table.
+
+  Args:
+    run: a Run.
+    explained: what `grad_cam.write` returned, whose picture of the funnels is taken out of its files.
+  """
+  path = explained['files'].pop('grad_cam_funnels')
+  drawn = page.picture(path.with_name(f'{path.name}.png'), CAPTIONS['grad_cam_funnels'])
   rows = []
-  for i, pixels in enumerate(images.pixels):
-    png = io.BytesIO()
-    Image.fromarray(pixels).save(png, 'PNG')
-    said = describe(
-      images.names[i], {n: np.asarray(v)[i].tolist() for n, v in values.items()}, run.class_names
-    )
-    truth = run.class_names[images.labels[i]]
-    cells: list = [page.image(png.getvalue(), truth, small=True), truth]
+  for said in explained['funnels']:
+    cells = [said[run.task.kind.noun], said['true']]
     last = said['funnel'][-1]['stage']
     for step in said['funnel']:
-      best = ', '.join(f'{c["class"]} {100 * c["probability"]:.0f}%' for c in step['classes'])
+      best = ', '.join(f'{c["class"]} {100 * c["probability"]:.0f}%' for c in step['classes'][:TOP])
       kept = f'; keeps {step["kept"]}' if 'kept' in step else ''
       place = f'; answer no. {step["answer_place"]}' if step['stage'] < last else ''
       cells.append(best + place + kept)
     rows.append(cells)
   stages = [f'stage {step["stage"]}' for step in said['funnel']]
-  what = 'image' if run.model.segments == 1 else 'middle frame'
-  return page.table([what, 'class', *stages], rows)
+  return drawn + page.details('the same as a table', page.table([run.task.kind.noun, 'class', *stages], rows))

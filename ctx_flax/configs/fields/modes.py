@@ -54,6 +54,7 @@ def _add_predict(config):
   predict.format = 'table'  # or 'jsonl', 'csv'
   predict.output = ''  # file that is written; '' = standard output
 
+  predict.pictures = ''  # folder of PNG and SVG files, the class funnel of each image; '' = none
 
 def _add_grad_cam(config):
   config.grad_cam = grad_cam = ml_collections.ConfigDict()  # --mode=grad_cam
@@ -117,6 +118,7 @@ RULES = {
   'grad_cam.plain': Text(),
   'grad_cam.steps': Whole(0, 10_000, '0 (no curves) or more, and at most 10000'),  # a forward pass each
   'failures.images': Whole(1, 10_000),  # all in one figure
+  'predict.pictures': Text(),
   'failures.pairs': Whole(1),
   'failures.bins': Whole(1, 10_000),
   'offsets.images': Text(),
