@@ -30,6 +30,7 @@ MODES = {
   'grad_cam': 'ctx_flax.analysis.grad_cam:grad_cam',
   'failures': 'ctx_flax.analysis.failures:failures',
   'offsets': 'ctx_flax.analysis.offsets:offsets',
+  'context': 'ctx_flax.analysis.context_use:context_use',
   'report': 'ctx_flax.analysis.report:report',
 }
 # What runs of a task have instead. A mode that serves other tasks alone says so.

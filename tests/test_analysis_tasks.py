@@ -4,7 +4,16 @@ import types
 
 import pytest
 
-from ctx_flax.analysis import alpha_sweep, failures, grad_cam, offsets, predict, recall_curves, report
+from ctx_flax.analysis import (
+  alpha_sweep,
+  context_use,
+  failures,
+  grad_cam,
+  offsets,
+  predict,
+  recall_curves,
+  report,
+)
 from ctx_flax.configs import default, fields
 from ctx_flax.downstream import export, linear_probe
 from ctx_flax.training.halt import Halt
@@ -12,6 +21,7 @@ from ctx_flax.training.halt import Halt
 MODES = (
   *(failures.failures, grad_cam.grad_cam, offsets.offsets, recall_curves.recall_curves, predict.predict),
   *(report.report, alpha_sweep.alpha_sweep, export.export, linear_probe.linear_probe),
+  context_use.context_use,
 )
 
 

@@ -1,5 +1,6 @@
 """One pass of a run's network over all images of a source."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -45,16 +46,37 @@ def in_batches(
   stream: Any = None,
 ) -> Iterator[dict[str, np.ndarray]]:
   """What `over_images` concatenates, batch by batch; `stream` is where progress is shown."""
-  source = run.source if source is None else source
 
   def outputs(variables, batch):
     _, out = apply_in_turn(run.model, variables, run.task.inputs(run.config, batch['image']))
     return {**function(run.task.decisions(run.model, out), batch['label']), 'label': batch['label']}
 
+  return outputs_in_batches(run, outputs, text, source, limit, stream)
+
+
+def outputs_in_batches(
+  run: Any,
+  function: Callable,
+  text: str,
+  source: Any = None,
+  limit: int = 0,
+  stream: Any = None,
+  beside: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+  """What a function of variables and batches gives for all images, batch by batch.
+
+  Args:
+    run, text, source, limit, stream: as for `in_batches`.
+    function: (variables, batch) -> {name: array with a row per image}, traced by jax.
+    beside: numbers of images, of which those of the last batch may be beyond the last -> {name: array with a
+      row for each}, added to the batch.
+  """
+  source = run.source if source is None else source
+  batches = run.task.eval_batches(source, run.config, 0, 1)
   return rows_of(
-    outputs,
+    function,
     run.variables,
-    run.task.eval_batches(source, run.config, 0, 1),
+    batches if beside is None else _with_arrays(batches, beside, run.config.eval.batch_size),
     lambda progress: evaluation.bad_examples(run.task, source, run.config, progress.warn),
     run.config,
     min(limit or len(source), len(source)),
@@ -62,3 +84,9 @@ def in_batches(
     stream=stream,
     examples=run.task.examples,
   )
+
+
+def _with_arrays(batches, beside, size):
+  with contextlib.closing(batches):
+    for number, batch in enumerate(batches):
+      yield {**batch, **beside(np.arange(number * size, (number + 1) * size))}

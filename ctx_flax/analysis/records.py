@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 
 import numpy as np
 
@@ -15,13 +16,15 @@ def save_json(values, path):
 
 
 def plain(value):
-  """Arrays as lists, scalars as numbers, what is not finite as None, file names of any bytes as UTF-8."""
+  """Arrays as lists, scalars as numbers, what is not finite as None, paths as texts, all texts as UTF-8."""
   if isinstance(value, dict):
     return {files.utf8(str(name)): plain(part) for name, part in value.items()}
   if isinstance(value, np.ndarray | list | tuple):
     return [plain(part) for part in value]
   if isinstance(value, np.generic):
     value = value.item()
+  if isinstance(value, os.PathLike):
+    value = os.fspath(value)
   if isinstance(value, float) and not np.isfinite(value):
     return None
   return files.utf8(value) if isinstance(value, str) else value

@@ -4,7 +4,16 @@ import dataclasses
 
 import numpy as np
 
-from ctx_flax.analysis import curves, failures, grad_cam, offsets, page, recall_curves, report_sections
+from ctx_flax.analysis import (
+  context_use,
+  curves,
+  failures,
+  grad_cam,
+  offsets,
+  page,
+  recall_curves,
+  report_sections,
+)
 from ctx_flax.analysis.report_sections import pictures
 from ctx_flax.analysis.run import check_task, open_beside, open_run
 from ctx_flax.models.summary import summarise
@@ -35,6 +44,7 @@ def report(config, workdir):
     grad_cam.check_settings(config)
     failures.check_settings(config.failures)
     offsets.check_settings(config.offsets)
+    context_use.check_settings(config.context)
     report_sections.check_settings(config.report)
     run = open_run(config, workdir)
     beside = None
@@ -75,6 +85,10 @@ def write(run, beside=None):
     sections.append(('cam', 'What the prediction rests on', pictures(explained, CAPTIONS)))
     if run.model.adapts:
       sections.append(('offsets', 'Where the kernels sample', pictures(offsets.write(run), CAPTIONS)))
+    if run.model.adapts and len(run.source) > 1:
+      used = context_use.write(run)
+      content = pictures(used, CAPTIONS) + page.table(context_use.COLUMNS, context_use.table(used['rows']))
+      sections.append(('context', 'What the context is worth', content))
     sections.append(('failures', 'Where it fails', pictures(failed, CAPTIONS)))
     what = f'{run.config.model.name} on {run.config.data.name}'
     return report_sections.write_page(run, what, run.task.layers(run.config, run.model), sections)
@@ -82,6 +96,7 @@ def write(run, beside=None):
 
 CAPTIONS = {
   'recall_curves': 'Recall of the true class against the number of classes kept',
+  'grad_cam_funnels': 'The classes that each stage considers, and the best of them',
   'grad_cam': 'Class activation maps of the true class and its strongest rival',
   'grad_cam_curves': 'Deletion and insertion: is what the map marks what the network uses?',
   'failures_gallery': 'The most confident mistakes',
@@ -92,11 +107,11 @@ CAPTIONS = {
   'offsets_fields': 'Mean offset of the taps, stage by stage',
   'offsets_contexts': 'The contexts of the test images, two principal components',
   'offsets_kernel_deltas': 'The kernel deltas of the test images, two principal components',
+  'context_use': 'What changes with other contexts, or with less that reads them; * uses the true class',
 }
 
 
 def summary(found):
-  'grad_cam_funnels': 'The classes that each stage considers, and the best of them',
   """A table of runs: {title: (Run, what `failures.decisions` returned)}, a column each."""
   rows: list[list] = []
 

@@ -15,7 +15,11 @@ CACHE_PIXELS = (
 
 
 def apply_in_turn(
-  model: Network, variables: Mapping[str, Any], images: jax.Array, at_once: int | None = None
+  model: Network,
+  variables: Mapping[str, Any],
+  images: jax.Array,
+  at_once: int | None = None,
+  replace: Mapping[str, jax.Array] | None = None,
 ) -> Any:
   """model.apply(variables, images, train=False), a few images at a time.
 
@@ -27,6 +31,7 @@ def apply_in_turn(
     variables: its variables.
     images: (b, h, w, 3), or clips (b, t, h, w, 3).
     at_once: a divisor of b; None: by size on a CPU, all elsewhere.
+    replace: {name: array (b, ...)}, what takes the place of intermediates.
 
   Returns:
     (logits, out) as from model.apply.
@@ -39,9 +44,16 @@ def apply_in_turn(
     at_once = largest_divisor(b, CACHE_PIXELS // math.prod(example)) if jax.default_backend() == 'cpu' else b
   elif at_once < 1 or b % at_once:
     raise ValueError(f'at_once is {at_once}: it must divide the {b} images')
+  # Networks of other projects need not know the keyword.
+  keywords: dict[str, Any] = {} if replace is None else {'replace': dict(replace)}
   if at_once >= b:
-    return model.apply(variables, images, train=False)
+    return model.apply(variables, images, train=False, **keywords)
   if 'class_tables' not in variables:
     variables = {**variables, **model.class_tables(variables)}  # outside of the loop
-  found = jax.lax.map(lambda some: model.apply(variables, some, train=False), split(images, at_once))
+
+  def run(some: Any) -> Any:
+    images, keywords = some
+    return model.apply(variables, images, train=False, **keywords)
+
+  found = jax.lax.map(run, jax.tree.map(lambda x: split(x, at_once), (images, keywords)))
   return jax.tree.map(join, found)

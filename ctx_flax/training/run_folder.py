@@ -24,7 +24,7 @@ FREE_FIELDS = (
 # Of no concern to a run: the machine, how it is tested, and what only other modes read.
 FREE_GROUPS = (
   *('compilation_cache', 'profile', 'eval', 'check', 'probe', 'recall', 'sweep', 'predict'),
-  *('grad_cam', 'failures', 'offsets', 'report', 'export'),
+  *('grad_cam', 'failures', 'offsets', 'context', 'report', 'export'),
 )
 
 

@@ -6,7 +6,7 @@ from ctx_flax.configs.kinds import Choice, Number, Scalar, Text, Tuple, Whole
 
 
 def add_fields(config: ml_collections.ConfigDict) -> None:
-  """Adds the groups: probe, recall, sweep, predict, grad_cam, failures, offsets, report."""
+  """Adds the groups: probe, recall, sweep, predict, grad_cam, failures, offsets, context, report."""
   for add_group in (
     _add_probe,
     _add_recall,
@@ -15,6 +15,7 @@ def add_fields(config: ml_collections.ConfigDict) -> None:
     _add_grad_cam,
     _add_failures,
     _add_offsets,
+    _add_context,
     _add_report,
   ):
     add_group(config)
@@ -53,8 +54,8 @@ def _add_predict(config):
   predict.top = 5  # classes shown of every stage
   predict.format = 'table'  # or 'jsonl', 'csv'
   predict.output = ''  # file that is written; '' = standard output
-
   predict.pictures = ''  # folder of PNG and SVG files, the class funnel of each image; '' = none
+
 
 def _add_grad_cam(config):
   config.grad_cam = grad_cam = ml_collections.ConfigDict()  # --mode=grad_cam
@@ -81,6 +82,13 @@ def _add_offsets(config):
   offsets.block = ''  # contextual block, 'stage.block' such as '3.0'; '' = the last with 4 x 4 positions
   offsets.position = ()  # (y, x) of the kernel, as fractions of the image's sides; () = the centre
   offsets.sample = 500  # test images in the maps of contexts and kernel deltas
+
+
+def _add_context(config):
+  config.context = context = ml_collections.ConfigDict()  # --mode=context
+  context.resamples = 1000  # times that the test images are drawn anew, for the intervals
+  context.seed = 0  # of these draws, of the other images and of the random classes
+  context.classes = 5  # printed of those that gain most and least by their own contexts
 
 
 def _add_report(config):
@@ -110,6 +118,7 @@ RULES = {
   'predict.top': Whole(1),
   'predict.format': Choice(('table', 'jsonl', 'csv')),
   'predict.output': Text(),
+  'predict.pictures': Text(),
   'grad_cam.images': Text(),
   'grad_cam.indices': IMAGES,
   'grad_cam.classes': Tuple(Scalar(), 'must hold names or numbers of classes'),
@@ -118,7 +127,6 @@ RULES = {
   'grad_cam.plain': Text(),
   'grad_cam.steps': Whole(0, 10_000, '0 (no curves) or more, and at most 10000'),  # a forward pass each
   'failures.images': Whole(1, 10_000),  # all in one figure
-  'predict.pictures': Text(),
   'failures.pairs': Whole(1),
   'failures.bins': Whole(1, 10_000),
   'offsets.images': Text(),
@@ -126,6 +134,9 @@ RULES = {
   'offsets.block': Text(),  # which there are depends on the network
   'offsets.position': Tuple(Number(0, 1), 'must be (y, x), fractions 0 to 1 of the sides, or ()', (0, 2)),
   'offsets.sample': Whole(2),
+  'context.resamples': Whole(2, 1_000_000),
+  'context.seed': Whole(0, 2**32 - 1, 'between 0 and 2**32 - 1'),
+  'context.classes': Whole(1),
   'report.beside': Text(),
   'report.images': Whole(1, 10_000),
 }
