@@ -157,13 +157,18 @@ def test_any_name_can_be_read(tmp_path, monkeypatch):
   shown = texts(figure)
   assert any(text.startswith('person-in-a-very') and text.endswith('…') for text in shown)
   assert r'\$\frac b\$' in shown and r'caf\xe9\n\xff' in shown
-  figure = funnel_figures.draw(prediction(names=(LONG[1], *NAMES), true=(1000, 999, 5, 0)), PIXELS)
+  said = prediction(names=(LONG[1], *NAMES), true=(10_000, 999, 5, 0))
+  said['funnel'][3]['classes'][0]['probability'] = 1.0
+  figure = funnel_figures.draw(said, PIXELS)
   FigureCanvasAgg(figure).draw()
   renderer = figure.canvas.get_renderer()
   boxes = [text.get_window_extent(renderer) for text in figure.findobj(Text) if text.get_text()]
   assert min(box.x0 for box in boxes) >= 0 and max(box.x1 for box in boxes) <= figure.bbox.width
-  names = [text for text in figure.axes[2].texts if text.get_text().startswith('WWW')]
-  assert names[0].get_window_extent(renderer).x0 >= figure.axes[1].get_window_extent(renderer).x1
+  _, funnel, classes = figure.axes
+  sure = next(text for text in classes.texts if text.get_text() == '100.0 %')
+  assert sure.get_window_extent(renderer).x0 > classes.get_window_extent(renderer).x1  # beside its bar
+  names = [text for text in classes.texts if text.get_text().startswith('WWW')]
+  assert names[0].get_window_extent(renderer).x0 >= funnel.get_window_extent(renderer).x1
 
 
 def test_wide_letters_take_two_places():
