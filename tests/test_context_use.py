@@ -13,7 +13,7 @@ import toy_family
 from run_files import make_run
 from steps import deciding
 
-from ctx_flax.analysis import context_passes, context_sets, context_use, figures, records
+from ctx_flax.analysis import context_passes, context_sets, context_use, context_use_figures, figures, records
 from ctx_flax.analysis.context_passes import ABLATED, Observed
 from ctx_flax.analysis.context_terms import contexts_of, stage_terms, without
 from ctx_flax.analysis.run import open_run
@@ -76,6 +76,15 @@ def test_numbers():
   lines = context_use.table(rows)
   assert lines[0] == ['its own', '66.7', '-', '1.500', '-'] and lines[1] == ["another image's", *'----']
   assert lines[6][2].startswith('-33.3 (') and lines[6][3] == '2.000'
+
+
+def test_rounding_is_no_effect_in_the_figure():
+  """It would fill the panel otherwise; rows that the network lacks say so."""
+  loss = np.array([1 + 1e-9, 2.0, 0.0])
+  figure = context_use_figures.draw(context_use.numbers_of(observed(loss2=loss), Options), 'a run')
+  for panel, bound in zip(figure.axes, (0.1, 1e-3), strict=True):
+    assert panel.get_xlim() == (-bound, bound)
+    assert [text.get_text() for text in panel.texts] == [' not in this network'] * 6
 
 
 def test_classes_without_other_contexts():

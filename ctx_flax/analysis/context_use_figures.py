@@ -16,7 +16,8 @@ LABELS = {
   'half_mask': 'constant mask',
 }
 CARRIED = 5  # rows of contexts, in front of those of what they act through
-PANELS = {'accuracy_change': ('accuracy (points)', 100), 'loss_change': ('loss (nats)', 1)}
+# What changes: (name with unit, factor, half of the width that is shown at least: rounding is no effect).
+PANELS = {'accuracy_change': ('accuracy (points)', 100, 0.1), 'loss_change': ('loss (nats)', 1, 1e-3)}
 
 
 def draw(rows, title):
@@ -28,7 +29,7 @@ def draw(rows, title):
   """
   names = list(LABELS)[1:]
   figure, axes = figures.new_figure(1, 2, width=5.4, height=5, sharey=True)
-  for panel, (kind, (label, factor)) in zip(axes[0], PANELS.items(), strict=True):
+  for panel, (kind, (label, factor, least)) in zip(axes[0], PANELS.items(), strict=True):
     stages = sorted(rows['own'][kind])[1:]  # the first one has no context
     for number, stage in enumerate(stages):
       style = figures.series_style(stage - 1) | {'linestyle': '', 'markersize': 6}
@@ -38,6 +39,8 @@ def draw(rows, title):
       places = [-place - step * (number - (len(stages) - 1) / 2) for place, _ in here]
       ends = np.stack([value - low, high - value]).clip(0)
       panel.errorbar(value, places, xerr=ends, **style, capsize=3, label=f'stage {stage}')
+    left, right = panel.get_xlim()
+    panel.set_xlim(min(left, -least), max(right, least))
     panel.axvline(0, color='0.4', linewidth=0.8)
     panel.axhline(1.5 - CARRIED, color='0.7', linewidth=0.8, linestyle=':')
     for place, name in enumerate(names):
