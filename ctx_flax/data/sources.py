@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ctx_flax.data.cub import cub
 from ctx_flax.data.digits import digits
+from ctx_flax.data.emoji import emoji
 from ctx_flax.data.folders import image_folder
 from ctx_flax.data.glyphs import glyphs
 from ctx_flax.data.image_files import counted
@@ -52,6 +53,7 @@ SOURCES: dict[str, Callable[[Any, str], Source]] = {
   'digits': digits,
   'glyphs': glyphs,
   'patches': patches,
+  'emoji': emoji,
   'image_folder': image_folder,
   'image_list': image_list,
   'cub': cub,

@@ -50,9 +50,12 @@ def _add_sources(data):
   data.test_share = 0.0
   data.train_list = ''  # image_list: file with a line "name label" per image, names relative to data.path
   data.test_list = ''  # the same of the test images
-  data.test_images = 360  # digits: size of the test part
-  data.classes = 100  # glyphs and patches: how many of their classes
-  data.images_per_class = 100  # glyphs and patches: training images of each class; a fifth as many to test
+  data.test_images = 360  # digits and emoji: size of the test part
+  data.classes = 100  # glyphs, patches and emoji: how many of their classes
+  # glyphs, patches and emoji: training images of each class; of glyphs and patches a fifth as many to test
+  data.images_per_class = 100
+  # emoji: tested in the styles that no training image shares a hand with, 'unseen', or in those of 'training'
+  data.test_styles = 'unseen'
 
 
 def add_augmentation(data: ml_collections.ConfigDict) -> None:
@@ -88,6 +91,7 @@ RULES = modes.RULES | {
   'train.class_counts_warmup': Number(0, 1, text='a fraction of the run, 0 to 1'),
   'eval.crop_ratio': Number(0, 1, above=True, text='above 0 and at most 1'),
   'data.image_size': Whole(1, 8192),
+  'data.test_styles': Choice(('unseen', 'training')),
   'data.test_share': Number(0, 1, below=True, text='0 (off) or more and below 1'),
   'data.train_list': Text(),
   'data.test_list': Text(),
