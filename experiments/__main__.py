@@ -1,8 +1,15 @@
-"""python -m experiments patches|glyphs|digits    contextual against plain tiny networks, several seeds
+"""Contextual against plain tiny networks, several seeds.
 
-Trains a naive run, takes the class counts from its recall curves, trains every arm with every seed under the
-same recipe and steps, times a step of each by turns, and writes evidence.json and evidence.md. Killed and
-started again it goes on with the run that it was at. docs/evidence.md has what came out.
+python -m experiments patches|glyphs|digits
+  trains a naive run, takes the class counts from its recall curves, and trains every arm with every seed
+  under the same recipe and steps.
+python -m experiments emoji --data-path=DIR
+  chooses learning rates and class counts on validation images, trains every arm with every seed for S and for
+  2 S steps, and a ladder from plain to contextual; tells what the contextual runs make of their contexts. DIR
+  is what `python -m ctx_flax.data.prepare emoji DIR` wrote.
+
+Both time a step of each arm by turns, and write evidence.json and evidence.md as runs end. Killed and
+started again they go on where they were. docs/evidence.md has what came out.
 """
 
 import argparse
@@ -11,18 +18,15 @@ import sys
 
 import numpy as np
 
-from benchmarks.measure import median, take_turns
-from benchmarks.train import compiled_step
 from ctx_flax import files
 from ctx_flax.analysis import alpha_sweep, recall_curves, records
-from ctx_flax.analysis.many_runs import train_each
 from ctx_flax.analysis.run import open_run
-from ctx_flax.tasks.classification import networks
 from ctx_flax.tasks.classification.results import stages
 from ctx_flax.training import setup
-from ctx_flax.training.halt import Halt
+from ctx_flax.training.halt import Halt, bad_input
 from ctx_flax.training.repeats import mean_and_deviation
-from experiments import arms
+from ctx_flax.training.run_lock import RunLock
+from experiments import arms, emoji, side_by_side, times
 
 SWEPT = 'reduction-warmup'  # the arm whose alpha is swept
 
@@ -30,7 +34,23 @@ SWEPT = 'reduction-warmup'  # the arm whose alpha is swept
 def main(arguments=None):
   chosen = parse(arguments)
   try:
-    run(chosen)
+    with bad_input():
+      at = side_by_side.places(chosen.side_by_side)
+    with RunLock(chosen.workdir):
+      if chosen.data == 'emoji':
+        emoji.run(
+          emoji.Experiment(
+            chosen.data_path,
+            chosen.workdir,
+            chosen.size,
+            chosen.steps or emoji.STEPS,
+            chosen.seeds,
+            tuple(at),
+          ),
+          chosen.rounds,
+        )
+      else:
+        run(chosen, at)
   except Halt as halt:
     print(f'error: {halt}', file=sys.stderr)
     sys.exit(halt.status)
@@ -40,27 +60,54 @@ def parse(arguments):
   parser = argparse.ArgumentParser(
     prog='python -m experiments', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('data', choices=arms.DATA)
-  parser.add_argument('--arms', nargs='+', choices=arms.ARMS, default=list(arms.ARMS), help='default: all')
-  parser.add_argument('--seeds', type=int, default=5, help='runs of each arm, seeds 0, 1, ...')
-  parser.add_argument('--steps', type=int, default=0, help='of every run; default: as in experiments/arms.py')
+  parser.add_argument('data', choices=[*arms.DATA, 'emoji'])
+  parser.add_argument('--data-path', type=pathlib.Path, help='emoji: the folder of the pictures')
+  parser.add_argument('--size', type=int, default=32, choices=emoji.STEM_STRIDES, help='emoji: of the images')
+  parser.add_argument(
+    '--arms', nargs='+', choices=arms.ARMS, default=list(arms.ARMS), help='others: default all'
+  )
+  parser.add_argument(
+    '--seeds', type=int, default=0, help='runs of each arm, seeds 0, 1, ...; default 5, emoji 3'
+  )
+  parser.add_argument(
+    '--steps',
+    type=int,
+    default=0,
+    help='of every run, for emoji S; default: as in experiments/{arms,emoji}.py',
+  )
+  parser.add_argument(
+    '--side-by-side',
+    type=int,
+    default=0,
+    help='runs at a time; default: one on each GPU, without GPUs one; several share the cores',
+  )
   parser.add_argument('--warmup-epochs', type=float, help='of the learning rate; default: as in the file')
   parser.add_argument('--alpha-sweep', action='store_true', help=f'instead: {SWEPT} with several alphas')
   parser.add_argument('--rounds', type=int, default=5, help='of timing the steps; 0 leaves it out')
   parser.add_argument('--workdir', type=pathlib.Path, help='default: runs/evidence/DATA')
   chosen = parser.parse_args(arguments)
-  if chosen.seeds < 1:
-    parser.error(f'--seeds must be 1 or more, but is {chosen.seeds}')
-  chosen.workdir = chosen.workdir or pathlib.Path('runs/evidence') / chosen.data
+  for name in ('seeds', 'steps', 'side_by_side', 'rounds'):
+    if getattr(chosen, name) < 0:
+      parser.error(f'--{name.replace("_", "-")} must be 0 or more, but is {getattr(chosen, name)}')
+  if chosen.data == 'emoji' and chosen.data_path is None:
+    parser.error('emoji needs --data-path: the folder that `python -m ctx_flax.data.prepare emoji DIR` wrote')
+  chosen.seeds = chosen.seeds or (emoji.SEEDS if chosen.data == 'emoji' else 5)
+  name = f'emoji-{chosen.size}' if chosen.data == 'emoji' else chosen.data
+  chosen.workdir = chosen.workdir or pathlib.Path('runs/evidence') / name
   return chosen
 
 
-def run(chosen):
-  """Trains, times and writes what the chosen options say; returns what evidence.json, or the sweep, holds."""
+def run(chosen, at):
+  """Trains, times and writes what the chosen options say; returns what evidence.json, or the sweep, holds.
+
+  Args:
+    chosen: the options.
+    at: the places where runs run.
+  """
   base = arms.base_config(chosen.data, chosen.steps, chosen.warmup_epochs)
   setup.prepare_jax(base)
   naive = {'naive/seed-0': arms.arm_config('naive', base)}
-  train_each(naive, chosen.workdir)
+  side_by_side.run_each('train', naive, chosen.workdir, at)
   looked_at = open_run(naive['naive/seed-0'], chosen.workdir / 'naive/seed-0')
   found = recall_curves.write(looked_at)
   counts = found['counts']['all']
@@ -83,18 +130,9 @@ def run(chosen):
     evidence['arms'] = {name: summary(name, results) for name in of_arm if f'{name}/seed-0' in results}
     write(evidence, chosen.workdir)
 
-  train_each(configs, chosen.workdir, after)
-  if chosen.rounds:
-    programs = {
-      name: compiled_step(config, config.model.num_classes, config.train.batch_size).run
-      for name, config in of_arm.items()
-    }
-    for name, seconds in take_turns(programs, chosen.rounds).items():
-      evidence['arms'][name]['seconds_per_step'] = median(seconds)
-  for name, config in of_arm.items():
-    keywords = networks.model_keywords(config, config.model.num_classes)
-    evidence['arms'][name]['parameters'] = arms.parameters(keywords, config)
-    evidence['arms'][name]['dims'] = config.model.dims
+  side_by_side.run_each('train', configs, chosen.workdir, at, after)
+  for name, facts in times.sizes_and_times(of_arm, chosen.rounds).items():
+    evidence['arms'][name] |= facts
   write(evidence, chosen.workdir)
   print(markdown(evidence), flush=True)
   return evidence

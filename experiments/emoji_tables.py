@@ -1,0 +1,153 @@
+"""The tables of the experiments on emoji, from the results that are there."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ctx_flax import files
+from ctx_flax.analysis import records
+from ctx_flax.training.repeats import mean_and_deviation
+from experiments import emoji
+from experiments.results import read_result
+
+LEVEL = 0.95  # of the intervals
+# Pairs of arms whose difference is of interest: the first less the second.
+DIFFERENCES = (
+  *(('plain-wide', 'plain'), ('naive', 'plain-wide'), ('reduction-warmup', 'naive'), ('rerank', 'naive')),
+  *(('reduction-warmup', 'plain-wide'), ('rerank', 'plain-wide')),
+)
+STEPS_OF_LADDER = ('plain', *emoji.LADDER, 'naive', 'reduction-warmup', 'rerank')
+
+
+def write(
+  experiment: emoji.Experiment, rates: dict[str, float], counts: tuple[int, ...], more: dict[str, Any]
+) -> dict[str, Any]:
+  """Writes evidence.json and evidence.md of an experiment; returns what the first holds.
+
+  Args:
+    experiment: whose folder holds the runs.
+    rates: {arm: learning rate}, as chosen.
+    counts: N_2, N_3, N_4.
+    more: {arm: {'parameters', 'dims', 'seconds_per_step'}}, as far as known.
+  """
+  evidence: dict[str, Any] = {
+    'size': experiment.size,
+    'steps': experiment.steps,
+    'counts': counts,
+    'rates': rates,
+    'arms': more,
+    'runs': {
+      steps: {name: arm for name in names if (arm := _arm(experiment, steps, name))}
+      for steps, names in (
+        (experiment.steps, (*emoji.COMPARED, *emoji.LADDER)),
+        (2 * experiment.steps, tuple(emoji.COMPARED)),
+      )
+    },
+  }
+  records.save_json(evidence, experiment.workdir / 'evidence.json')
+  files.write_text(experiment.workdir / 'evidence.md', markdown(evidence))
+  return evidence
+
+
+def _arm(experiment, steps, name):
+  """{job: [result of each seed]} of the seeds that have been trained."""
+  folders = [experiment.workdir / f'{steps}/{name}/seed-{seed}' for seed in range(experiment.seeds)]
+  trained = [folder for folder in folders if read_result(folder, 'train')]
+  found = {
+    job: [result for folder in trained if (result := read_result(folder, job))]
+    for job in ('train', 'validate', 'context')
+  }
+  return {job: results for job, results in found.items() if results}
+
+
+def markdown(evidence: dict[str, Any]) -> str:
+  """All tables of the evidence."""
+  counts = tuple(evidence['counts'])
+  lines = [f'emoji at {evidence["size"]} pixels, class counts {counts}, rates {evidence["rates"]}', '']
+  for steps, runs in evidence['runs'].items():
+    if runs:
+      lines += [f'## {steps} steps', '', *_table(runs, evidence['arms']), '', *_differences(runs), '']
+  runs = evidence['runs'][evidence['steps']]
+  if any(name in runs for name in emoji.LADDER):
+    lines += ['## From plain to contextual, one part at a time', '', *_ladder(runs), '']
+  return '\n'.join(lines)
+
+
+def _table(runs, more):
+  lines = [
+    _row(
+      *('network', 'seeds', 'unseen styles %', 'training styles %', 'stages 1-4 %', 'kept to 2, 3, 4 %'),
+      *('parameters', 'ms per step'),
+    ),
+    '|---|---|---|---|---|---|---|---|',
+  ]
+  for name, arm in runs.items():
+    tested, facts = arm['train'], more.get(name, {})
+    mean = lambda field, tested=tested: np.mean([metrics[field] for metrics in tested])
+    stages = [mean(f'accuracy{s}') for s in (1, 2, 3, 4) if f'accuracy{s}' in tested[0]]
+    kept = [mean(f'recall{s}') for s in (2, 3, 4) if f'recall{s}' in tested[0]]
+    lines.append(
+      _row(
+        emoji.COMPARED.get(name) or f'ladder: {emoji.LADDER[name]}',
+        len(tested),
+        percent([metrics['accuracy'] for metrics in tested]),
+        percent([metrics['accuracy'] for metrics in arm.get('validate', [])]),
+        ', '.join(f'{100 * value:.1f}' for value in stages) if len(stages) > 1 else '',
+        ', '.join(f'{100 * value:.1f}' for value in kept),
+        f'{facts["parameters"]:,}' if 'parameters' in facts else '',
+        f'{1000 * facts["seconds_per_step"]:.0f}' if 'seconds_per_step' in facts else '',
+      )
+    )
+  return lines
+
+
+def _differences(runs):
+  lines = ['| difference | points on the unseen styles |', '|---|---|']
+  for first, second in DIFFERENCES:
+    if first in runs and second in runs:
+      lines.append(_row(f'{first} less {second}', difference(*_accuracies(runs, first, second))))
+  return lines
+
+
+def _ladder(runs):
+  lines = ['| network | unseen styles % | more than the row above |', '|---|---|---|']
+  names = [name for name in STEPS_OF_LADDER if name in runs]
+  for before, name in zip(['', *names], names, strict=False):
+    more = ''
+    if before:
+      before = 'naive' if name == 'rerank' and 'naive' in runs else before
+      more = difference(*_accuracies(runs, name, before))
+    accuracy = percent([metrics['accuracy'] for metrics in runs[name]['train']])
+    lines.append(_row(emoji.LADDER.get(name) or emoji.COMPARED[name], accuracy, more))
+  return lines
+
+
+def _accuracies(runs, first, second):
+  """The accuracies of the seeds that both arms have."""
+  pairs = zip(runs[first]['train'], runs[second]['train'], strict=False)
+  return zip(*((a['accuracy'], b['accuracy']) for a, b in pairs), strict=True)
+
+
+def percent(shares: list[float]) -> str:
+  """'61.1 ± 0.3', mean and deviation of shares 0..1 in percent; '' of none."""
+  if not shares:
+    return ''
+  mean, deviation = mean_and_deviation(shares)
+  return f'{100 * mean:.1f}' + ('' if math.isnan(deviation) else f' ± {100 * deviation:.1f}')
+
+
+def difference(first: Any, second: Any) -> str:
+  """'+1.2 (0.4 to 2.0)': mean difference of paired shares in points, and Student's interval of 95 %."""
+  from scipy import stats
+
+  mean, deviation = mean_and_deviation(np.subtract(tuple(first), tuple(second)))
+  number = len(tuple(first))
+  if math.isnan(deviation):
+    return f'{100 * mean:+.1f}'
+  half = stats.t.ppf((1 + LEVEL) / 2, number - 1) * deviation / math.sqrt(number)
+  return f'{100 * mean:+.1f} ({100 * (mean - half):+.1f} to {100 * (mean + half):+.1f})'
+
+
+def _row(*cells):
+  return f'| {" | ".join(map(str, cells))} |'
