@@ -11,8 +11,23 @@ from run_files import make_run
 from configs import digits
 from ctx_flax.tasks import run
 from ctx_flax.training import run_folder
+from ctx_flax.training.run_lock import RunLock
 from experiments import __main__ as program
-from experiments import arms
+from experiments import arms, jobs, side_by_side, times
+from experiments.results import read_result
+
+
+def in_this_process(job, configs, folder, at, after=None):
+  """Stands for side_by_side.run_each."""
+  results = {}
+  for name, config in configs.items():
+    if not read_result(folder / name, job):
+      run_folder.claim(folder / name, config)
+      jobs.JOBS[job](folder / name)
+    results[name] = read_result(folder / name, job)
+    if after:
+      after(results)
+  return results
 
 
 @pytest.mark.parametrize('data', slow_unless(arms.DATA, 'digits'))
@@ -77,8 +92,10 @@ def test_program(tmp_path, monkeypatch, capsys):
     return {'raw': {'accuracy': 0.25 + config.seed / 10, 'accuracy1': 0.0, 'accuracy4': 0.4} | stages}
 
   monkeypatch.setattr(run, 'train', train)
+  monkeypatch.setattr(side_by_side, 'run_each', in_this_process)
+  monkeypatch.setattr(side_by_side, 'places', lambda _: [side_by_side.Place()])
   once = types.SimpleNamespace(run=lambda: None)
-  monkeypatch.setattr(program, 'compiled_step', lambda config, num_classes, b: once)
+  monkeypatch.setattr(times, 'compiled_step', lambda config, num_classes, b: once)
   program.main(['digits', '--arms', 'plain', 'reduction', '--seeds=2', '--steps=1', f'--workdir={tmp_path}'])
   evidence = json.loads((tmp_path / 'evidence.json').read_text())
   naive = json.loads((tmp_path / 'naive/seed-0/analysis/recall_curves.json').read_text())
@@ -106,7 +123,8 @@ def test_alpha_sweep(tmp_path, monkeypatch):
     swept.update(config=config, workdir=workdir)
 
   monkeypatch.setattr(program.alpha_sweep, 'alpha_sweep', sweep)
-  monkeypatch.setattr(program, 'train_each', lambda *_: None)
+  monkeypatch.setattr(side_by_side, 'run_each', lambda *_: None)
+  monkeypatch.setattr(side_by_side, 'places', lambda _: [side_by_side.Place()])
   monkeypatch.setattr(program, 'open_run', lambda *_: None)
   monkeypatch.setattr(program.recall_curves, 'write', lambda _: {'counts': {'all': (9, 8, 7)}})
   program.main(['digits', '--alpha-sweep', '--seeds=2', f'--workdir={tmp_path}'])
@@ -117,5 +135,13 @@ def test_alpha_sweep(tmp_path, monkeypatch):
 
 def test_wrong_seeds(capsys):
   with pytest.raises(SystemExit):
-    program.parse(['digits', '--seeds=0'])
-  assert '--seeds must be 1 or more' in capsys.readouterr().err
+    program.parse(['digits', '--seeds=-1'])
+  assert '--seeds must be 0 or more, but is -1' in capsys.readouterr().err
+
+
+def test_two_experiments_in_one_folder_refuse_one_another(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(side_by_side, 'places', lambda _: [side_by_side.Place()])
+  monkeypatch.setattr(program, 'run', lambda *_: pytest.fail('it began'))
+  with RunLock(tmp_path), pytest.raises(SystemExit) as caught:
+    program.main(['digits', f'--workdir={tmp_path}'])
+  assert caught.value.code == 2 and 'is in use by process' in capsys.readouterr().err

@@ -136,6 +136,17 @@ def test_shares_of_cores_and_gpus(monkeypatch):
   assert {place.environment['XLA_PYTHON_CLIENT_MEM_FRACTION'] for place in shared} == {'0.45'}
 
 
+@pytest.mark.slow
+def test_a_run_in_a_process_of_its_own(tmp_path):
+  config = digits.get_config()
+  config.model.update(name='convnext_mini', depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
+  config.train.update(steps=2, batch_size=8, class_counts_warmup=0.0)
+  cores = tuple(sorted(os.sched_getaffinity(0)))[:1]
+  results = side_by_side.run_each('train', {'a': config}, tmp_path, [Place(cores=cores)])
+  assert 0 <= results['a']['accuracy'] <= 1
+  assert 'step 2' in (tmp_path / 'a/log.txt').read_text()
+
+
 def test_a_child_ends_with_its_parent(monkeypatch):
   reading, writing = os.pipe()
   monkeypatch.setattr(child.os, 'read', lambda _, n, read=os.read: read(reading, n))
