@@ -197,3 +197,34 @@ def test_batch_norm_heads_for_resnet():
   bound = 6**-0.5
   assert bound * 0.8 < np.abs(proj['kernel']).max() <= bound
   assert 0 < np.abs(proj['bias']).max() <= bound
+
+
+def test_contrast_merges_what_sets_the_considered_classes_apart():
+  n, counts = 12, (6, 3)
+  layers = [
+    Contextualizer(n, counts, (8, 8, 8), (6, 4), 16, merge_contrast=contrast) for contrast in (False, True)
+  ]
+  features = [jnp.zeros((1, 8))] * 3
+  variables = moved(drawn(layers[0], jax.eval_shape(layers[0].init, KEY, features)), 0.1)
+  considered = np.zeros((3, n), bool)
+  considered[0, :6] = considered[1, 6:] = considered[2] = True
+  plain, contrast = (
+    np.asarray(
+      jax.jit(lambda v, c, layer=layer: layer.apply(v, c, 2, method='context'))(variables, considered)
+    )
+    for layer in layers
+  )
+  merger = variables['params']['merger2']
+  table = np.asarray(layers[0].apply(variables, method='tables')['context2'])
+
+  def outer(x):
+    x = x @ np.asarray(merger['outer']['kernel']) + np.asarray(merger['outer']['bias'])
+    x = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+    return np.maximum(
+      x * np.asarray(merger['outer_norm']['scale']) + np.asarray(merger['outer_norm']['bias']), 0
+    )
+
+  for row, mask in enumerate(considered):
+    mean = table[mask].mean(0)
+    np.testing.assert_allclose(plain[row], outer(mean), atol=1e-5)
+    np.testing.assert_allclose(contrast[row], outer(mean - table.mean(0)), atol=1e-5)

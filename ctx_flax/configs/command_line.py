@@ -30,6 +30,7 @@ CONTEXTUAL_FIELDS = (
   'model.branch_dim',
   'model.drop_path_in_contextual',
   'model.logit_scale_init',
+  'model.merge_contrast',
   'train.class_counts_warmup',
 )
 

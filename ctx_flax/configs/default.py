@@ -65,6 +65,8 @@ def _add_model(config):
   model.stem_stride = 4
   model.branch_scale_init = 0.0  # initial scale of the last norm of a ResNet block; 0 = the identity at first
   model.logit_scale_init = 1 / 0.07  # initial exp(tau), the factor on the cosines
+  # Ours: contexts are the mean over the considered classes less the mean over all classes; False as the paper
+  model.merge_contrast = False
   model.segments = 1  # frames of a clip, in networks of clips (ResNet); 1 = images
   model.temporal_shift = True  # frames of a clip exchange channels; nothing to exchange with one segment
   model.context = 'clip'  # what classes a clip considers: one set for all its frames, or each 'frame' its own

@@ -50,6 +50,7 @@ RULES: dict[str, Rule] = {
   'model.stem_stride': Whole(1, SIDE),
   'model.branch_scale_init': Number(0),
   'model.logit_scale_init': Number(0, above=True),
+  'model.merge_contrast': Flag(),
   'model.segments': Whole(1, SEGMENTS),
   'model.temporal_shift': Flag(),
   'model.context': Text(),

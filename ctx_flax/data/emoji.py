@@ -1,8 +1,8 @@
-"""A thousand emoji, each a class, in nine hands: as many classes as ImageNet has, with names that say what they are.
+"""A thousand emoji, each a class, in nine hands: as many classes as ImageNet, with names that people know.
 
-An image is an emoji of one of the drawing styles that have it, on a background, at a random size, place and angle
-(ctx_flax.data.emoji_draw). It follows from the seed, the split and its index. The training images are in
-other styles than the test images, which no training image shares a hand with (ctx_flax.data.emoji_styles).
+An image is an emoji of one of the drawing styles that have it, on a background, at a random size, place and
+angle (ctx_flax.data.emoji_draw). It follows from the seed, the split and its index. The training images are
+in other styles than the test images, which no training image shares a hand with (ctx_flax.data.emoji_styles).
 The pictures are those that `python -m ctx_flax.data.prepare emoji DIR` has rasterised.
 
 Classes are the names in emoji_classes.txt: those that at least seven of the nine styles have, less the ones

@@ -44,6 +44,8 @@ class Contextualizer(nn.Module):
       have LayerNorm in any case.
     linear_init: 'normal' (ConvNeXt) or 'uniform' (ResNet), see Linear.
     logit_scale_init: initial exp(tau).
+    merge_contrast: merges what sets the considered classes apart, the mean over them less the mean over all.
+      Ours, not the paper's, whose mean over hundreds of classes is nearly the same for every image.
 
   Source: the paper, section 3, and the authors' released code.
   """
@@ -57,6 +59,7 @@ class Contextualizer(nn.Module):
   norm: Callable[..., Any] = LayerNorm
   linear_init: str = 'normal'
   logit_scale_init: float = 1 / 0.07
+  merge_contrast: bool = False
   param_dtype: Any = jnp.float32
 
   def setup(self) -> None:
@@ -78,7 +81,12 @@ class Contextualizer(nn.Module):
     ]
     self.mergers = [
       ClassMerger(
-        dim, max(self.embed_dim // 4, 128), self.linear_init, self.param_dtype, name=f'merger{stage}'
+        dim,
+        max(self.embed_dim // 4, 128),
+        self.linear_init,
+        self.merge_contrast,
+        self.param_dtype,
+        name=f'merger{stage}',
       )
       for stage, dim in enumerate(self.context_dims, 2)
     ]
@@ -162,6 +170,7 @@ class ClassMerger(nn.Module):
   context_dim: int
   inner_dim: int
   linear_init: str
+  contrast: bool
   param_dtype: Any
 
   def setup(self) -> None:
@@ -172,7 +181,9 @@ class ClassMerger(nn.Module):
 
   def table(self, class_embedding: jax.Array) -> jax.Array:
     """(n, e) -> (n, inner_dim)."""
-    return nn.relu(self.inner_norm(self.inner(class_embedding)))
+    table = nn.relu(self.inner_norm(self.inner(class_embedding)))
+    # The mean over the considered rows of what is left is their mean less that of all.
+    return table - table.mean(0, keepdims=True) if self.contrast else table
 
   def __call__(self, table: jax.Array, considered: jax.Array) -> jax.Array:
     kept = considered.astype(table.dtype)

@@ -39,6 +39,7 @@ class Network(nn.Module):
       the paper leaves nothing out). Without the first three blocks are plain, but class embeddings classify.
     branch_dim: hidden size of the contextual branches; 0 derives it from the channels.
     logit_scale_init: initial exp(tau).
+    merge_contrast: contexts are made of what sets the considered classes apart from all, see Contextualizer.
     axis_name: pmapped axis over which BatchNorm averages its statistics; None: per device.
     remat: computes blocks again in the backward pass instead of keeping their activations.
     segments: t, the frames of a clip; 1 is for images. Families that `take_clips` alone have more.
@@ -57,6 +58,7 @@ class Network(nn.Module):
   ablate: tuple[str, ...] = ()
   branch_dim: int = 0
   logit_scale_init: float = 1 / 0.07
+  merge_contrast: bool = False
   axis_name: Hashable | None = None
   remat: bool = False
   segments: int = 1
@@ -87,6 +89,7 @@ class Network(nn.Module):
     'ablate',
     'branch_dim',
     'logit_scale_init',
+    'merge_contrast',
   )
   # What the numbers among the attributes may be.
   limits: ClassVar[Mapping[str, Limit]] = {
@@ -191,6 +194,7 @@ class Network(nn.Module):
       embed_dim=self.embed_dim,
       selection=self.class_selection,
       logit_scale_init=self.logit_scale_init,
+      merge_contrast=self.merge_contrast,
       param_dtype=self.param_dtype,
       name='contextualizer',
       **self.contextualizer_options(),

@@ -12,6 +12,9 @@ from ctx_flax.models import is_contextual, weights
 from ctx_flax.training.state import TrainState
 from ctx_flax.training.task import Task
 
+# Attributes of a contextual network that say what parameters mean: (default, which parameters).
+MEANINGS = {'mask_gain': (1.0, 'kernels'), 'merge_contrast': (False, 'mergers')}
+
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
@@ -91,12 +94,14 @@ def initial_variables(
     ValueError: the weights do not fit; the message names everything that does not.
   """
   init, theirs = config.init, source.about['model']
-  gain, saved_gain = getattr(model, 'mask_gain', 1.0), theirs.get('mask_gain', 1.0)
-  if is_contextual(theirs.get('backbone') or theirs.get('name', '')) and saved_gain != gain:
-    raise ValueError(
-      f'{init.weights} was trained with model.mask_gain={saved_gain}, and its kernels mean something else '
-      f'with {gain}: set --config.model.mask_gain={saved_gain}'
-    )
+  if is_contextual(theirs.get('backbone') or theirs.get('name', '')):
+    for field, (default, what) in MEANINGS.items():
+      own, saved = getattr(model, field, default), theirs.get(field, default)
+      if own != saved:
+        raise ValueError(
+          f'{init.weights} was trained with model.{field}={saved}, and its {what} mean something else '
+          f'with {own}: set --config.model.{field}={saved}'
+        )
   values, fresh = source.fit(
     model, allow_missing=init.allow_missing, reset=task.fresh(config), initial=variables
   )

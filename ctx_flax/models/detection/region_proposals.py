@@ -74,6 +74,11 @@ class RegionProposalNetwork(nn.Module):
     return self.backbone.mask_gain
 
   @property
+  def merge_contrast(self) -> bool:
+    """Of the backbone: what its mergers mean depends on it."""
+    return self.backbone.merge_contrast
+
+  @property
   def fixed_parameters(self) -> tuple[str, ...]:
     """Regexes of the parameters that training leaves as the classification network had them."""
     patterns = [self.backbone.fixed_in_detectors] if self.backbone.fixed_in_detectors else []
