@@ -1,6 +1,8 @@
 """Pictures of icons.json: aliases, turns, sizes; and the images that they become."""
 
 import io
+import subprocess
+import sys
 
 import icon_packages
 import numpy as np
@@ -163,3 +165,24 @@ def test_several_processes_draw_what_one_draws():
   with drawing(1) as alone, drawing(2) as together:
     drawn = list(together(icons))
     assert drawn == list(alone(icons)) and sum(isinstance(image, str) for image in drawn) == 1
+
+
+# Draws in two processes, and waits.
+DRAWING = """
+import signal
+from ctx_flax.data.emoji_icons import Icons
+from ctx_flax.data.emoji_images import drawing
+
+with drawing(2) as draw_all:
+  drawn = list(draw_all(Icons({'icons': {'a': {'body': '<path d="M0 0h9v9z"/>'}}}).values()))
+  print(len(drawn), flush=True)
+  signal.pause()
+"""
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_started_them():
+  started = subprocess.Popen([sys.executable, '-c', DRAWING], stdout=subprocess.PIPE, text=True)
+  assert started.stdout.readline() == '1\n'
+  started.kill()
+  started.communicate(timeout=60)  # as long as any of them holds the pipe

@@ -4,7 +4,9 @@ import concurrent.futures.process
 import contextlib
 import io
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -69,7 +71,7 @@ def drawing(processes: int) -> Iterator[DrawAll]:
     yield lambda icons: map(_draw_or_say, icons)
     return
   executor = concurrent.futures.ProcessPoolExecutor(
-    processes, multiprocessing.get_context('spawn'), _ignore_interrupts
+    processes, multiprocessing.get_context('spawn'), _follow_parent
   )
   try:
     yield lambda icons: executor.map(_draw_or_say, icons, chunksize=8)
@@ -101,5 +103,12 @@ def _draw_or_say(icon: Icon) -> dict[int, bytes] | str:
     return str(error)
 
 
-def _ignore_interrupts() -> None:
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends
+def _follow_parent() -> None:
+  """Has a process end when its parent does, killed or not, and not before."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  threading.Thread(target=_exit_after, args=[multiprocessing.parent_process()], daemon=True).start()
+
+
+def _exit_after(parent: Any) -> None:
+  parent.join()
+  os._exit(1)
