@@ -16,7 +16,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
-from ctx_flax.data import coco_tiny, made_folders, video_folders
+from ctx_flax.data import coco_tiny, emoji_folder, made_folders, video_folders
 from ctx_flax.data.tfds_source import FORMAT
 from ctx_flax.files import printable, shell_word
 from ctx_flax.nearest import nearest
@@ -51,6 +51,11 @@ COMMANDS['coco_tiny'] = Command(
   'cut-outs of photographs that scikit-image and scikit-learn ship, in the layout of COCO',
   coco_tiny.write_folder,
   coco_tiny.add_options,
+)
+COMMANDS['emoji'] = Command(
+  'a thousand emoji in nine drawing styles, as images of the pictures in npm packages',
+  emoji_folder.write_folder,
+  emoji_folder.add_options,
 )
 COMMANDS['videos'] = Command(
   'the video files of a folder, small and quick to read',
