@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
 
 def test_the_classes_are_a_thousand_names_and_none_that_is_excluded():
   names = emoji.class_list()
-  lines = emoji.CLASSES.with_name('emoji_excluded.txt').read_text().splitlines()
+  lines = emoji.CLASSES.with_name('emoji_excluded_classes.txt').read_text().splitlines()
   excluded = [line.split(': ')[0] for line in lines]
   assert len(names) == 1000 and list(names) == sorted(set(names))
   assert len(excluded) == 58 and not set(excluded) & set(names)

@@ -6,7 +6,7 @@ in other styles than the test images, which no training image shares a hand with
 The pictures are those that `python -m ctx_flax.data.prepare emoji DIR` has rasterised.
 
 Classes are the names in emoji_classes.txt: those that at least seven of the nine styles have, less the ones
-in emoji_excluded.txt, which says why.
+in emoji_excluded_classes.txt, which says why.
 """
 
 import dataclasses
