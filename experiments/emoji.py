@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 from configs import emoji
-from experiments import arms, side_by_side, times
+from experiments import arms, emoji_variations, side_by_side, times
 from experiments.results import read_result
 
 STEPS = 4000  # S, batches of 64 images
@@ -129,6 +129,13 @@ def run(experiment: Experiment, rounds: int = 5) -> dict[str, Any]:
     side_by_side.run_each('validate', configs, folder, at, write)
     contextual = {name: config for name, config in configs.items() if has_context(config)}
     side_by_side.run_each('context', contextual, folder, at, write)
+  varied = {
+    f'{steps}/{name}/seed-{seed}': emoji_variations.varied(name, made(arm, steps, seed))
+    for seed in seeds
+    for name, (arm, _, _) in emoji_variations.VARIATIONS.items()
+  }
+  for job in ('train', 'validate', 'context'):
+    side_by_side.run_each(job, varied, folder, at, write)
   more |= times.sizes_and_times({name: made(name, steps, 0) for name in (*COMPARED, *LADDER)}, rounds)
   return write()
 

@@ -9,6 +9,7 @@ from ctx_flax import files
 from ctx_flax.analysis import records
 from ctx_flax.training.repeats import mean_and_deviation
 from experiments import emoji
+from experiments.emoji_variations import VARIATIONS
 from experiments.results import read_result
 
 LEVEL = 0.95  # of the intervals
@@ -40,7 +41,7 @@ def write(
     'runs': {
       steps: {name: arm for name in names if (arm := _arm(experiment, steps, name))}
       for steps, names in (
-        (experiment.steps, (*emoji.COMPARED, *emoji.LADDER)),
+        (experiment.steps, (*emoji.COMPARED, *emoji.LADDER, *VARIATIONS)),
         (2 * experiment.steps, tuple(emoji.COMPARED)),
       )
     },
@@ -66,11 +67,14 @@ def markdown(evidence: dict[str, Any]) -> str:
   counts = tuple(evidence['counts'])
   lines = [f'emoji at {evidence["size"]} pixels, class counts {counts}, rates {evidence["rates"]}', '']
   for steps, runs in evidence['runs'].items():
-    if runs:
-      lines += [f'## {steps} steps', '', *_table(runs, evidence['arms']), '', *_differences(runs), '']
+    compared = {name: arm for name, arm in runs.items() if name not in VARIATIONS}
+    if compared:
+      lines += [f'## {steps} steps', '', *_table(compared, evidence['arms']), '', *_differences(runs), '']
   runs = evidence['runs'][evidence['steps']]
   if any(name in runs for name in emoji.LADDER):
     lines += ['## From plain to contextual, one part at a time', '', *_ladder(runs), '']
+  if any(name in runs for name in VARIATIONS):
+    lines += ['## One change at a time', '', *_variations(runs), '']
   return '\n'.join(lines)
 
 
@@ -120,6 +124,15 @@ def _ladder(runs):
       more = difference(*_accuracies(runs, name, before))
     accuracy = percent([metrics['accuracy'] for metrics in runs[name]['train']])
     lines.append(_row(emoji.LADDER.get(name) or emoji.COMPARED[name], accuracy, more))
+  return lines
+
+
+def _variations(runs):
+  lines = ['| change | unseen styles % | more than without it |', '|---|---|---|']
+  for name, (arm, _, words) in VARIATIONS.items():
+    if name in runs and arm in runs:
+      accuracy = percent([metrics['accuracy'] for metrics in runs[name]['train']])
+      lines.append(_row(f'{arm}: {words}', accuracy, difference(*_accuracies(runs, name, arm))))
   return lines
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from ctx_flax.analysis import records
 from experiments import emoji, emoji_tables, side_by_side
+from experiments.emoji_variations import VARIATIONS
 from experiments.results import RESULTS, read_result
 
 COUNTS = (700, 300, 60)
@@ -26,8 +27,8 @@ def calls(monkeypatch):
       return {'all': COUNTS, 'kept': (1, 1, 1)}
     if job == 'context':
       return {'rows': {'own': {}}}
-    if name.startswith('rates/'):  # the middle rate is best for plain networks, the largest for others
-      best = 2e-3 if 'ctx' not in config.model.name else 4e-3
+    if name.startswith('rates/'):  # the middle one is best for plain networks, the smallest for others
+      best = 2e-3 if 'ctx' not in config.model.name else 5e-4
       return {'accuracy': 0.5 - abs(config.optimizer.learning_rate - best)}
     accuracy = 0.25 + config.seed / 100 + ('ctx' in config.model.name) / 10
     stages = {f'{kind}{s}': 0.2 * s for kind in ('accuracy', 'recall') for s in (2, 3, 4)} | {
@@ -61,7 +62,7 @@ def test_nothing_is_chosen_on_the_test_styles(experiment, calls):
       else:
         assert config.data.test_styles == 'unseen' and job in ('train', 'recall', 'validate', 'context')
   kinds = [(job, next(iter(configs)).split('/')[0]) for job, configs in calls]
-  lengths = [(job, str(steps)) for steps in (40, 80) for job in ('train', 'validate', 'context')]
+  lengths = [(job, str(steps)) for steps in (40, 80, 40) for job in ('train', 'validate', 'context')]
   assert kinds == [('train', 'rates'), ('train', '40'), ('recall', '40'), ('train', 'rates'), *lengths]
 
 
@@ -71,7 +72,7 @@ def test_each_arm_has_its_rate_and_what_its_name_says(experiment, calls):
   for name, config in runs.items():
     length, arm, last = name.split('/')
     if length != 'rates':
-      assert config.optimizer.learning_rate == (2e-3 if arm.startswith('plain') else 4e-3)
+      assert config.optimizer.learning_rate == (2e-3 if arm.startswith('plain') else 5e-4)
       assert config.train.steps == int(length) and config.seed == int(last[-1])
       assert config.optimizer.warmup_steps == int(length) // 20
   of = lambda arm: runs[f'40/{arm}/seed-1']
@@ -91,7 +92,15 @@ def test_each_arm_has_its_rate_and_what_its_name_says(experiment, calls):
     (),
   ]
   looked_at = {name.split('/')[1] for job, configs in calls if job == 'context' for name in configs}
-  assert looked_at == {'naive', *emoji.SELECTING}
+  assert looked_at == {'naive', *emoji.SELECTING, *VARIATIONS}
+  assert of('rerank-contrast').model.merge_contrast and not of('rerank').model.merge_contrast
+  for name, (arm, fields, _) in VARIATIONS.items():
+    same = of(name)
+    for path in fields:
+      group, field = path.split('.')
+      assert same[group][field] != of(arm)[group][field]
+      same[group][field] = of(arm)[group][field]
+    assert same == of(arm)
 
 
 def test_evidence(experiment, calls):
@@ -103,6 +112,7 @@ def test_evidence(experiment, calls):
   rows = [line for line in text.splitlines() if line.startswith('| plain |')]
   assert len(rows) == 3 and rows[0].startswith('| plain | 2 | 25.5 ± 0.7 | 25.5 ± 0.7 | ')
   assert '1,234' in rows[0]
+  assert '| rerank: contexts of what sets the considered classes apart | 35.5 ± 0.7 | +0.0 ' in text
   # Both seeds differ by as much: an interval of no width.
   assert '| naive less plain-wide | +10.0 (+10.0 to +10.0) |' in text
   assert '| the kernel branch, without a context | 35.5 ± 0.7 | +0.0 (+0.0 to +0.0) |' in text
