@@ -21,6 +21,7 @@ import numpy as np
 from ctx_flax import files
 from ctx_flax.analysis import alpha_sweep, recall_curves, records
 from ctx_flax.analysis.run import open_run
+from ctx_flax.data import sources
 from ctx_flax.tasks.classification.results import stages
 from ctx_flax.training import setup
 from ctx_flax.training.halt import Halt, bad_input
@@ -36,21 +37,17 @@ def main(arguments=None):
   try:
     with bad_input():
       at = side_by_side.places(chosen.side_by_side)
+      if chosen.data == 'emoji':
+        sizes = chosen.size, chosen.steps or emoji.STEPS, chosen.seeds
+        experiment = emoji.Experiment(chosen.data_path, chosen.workdir, *sizes, tuple(at))
+        sources.open_source(emoji.base_config(experiment).data, 'train')  # not only when the first run fails
     with RunLock(chosen.workdir):
       if chosen.data == 'emoji':
-        emoji.run(
-          emoji.Experiment(
-            chosen.data_path,
-            chosen.workdir,
-            chosen.size,
-            chosen.steps or emoji.STEPS,
-            chosen.seeds,
-            tuple(at),
-          ),
-          chosen.rounds,
-        )
+        emoji.run(experiment, chosen.rounds)
       else:
         run(chosen, at)
+  except KeyboardInterrupt:
+    sys.exit('ended early: the same command goes on')
   except Halt as halt:
     print(f'error: {halt}', file=sys.stderr)
     sys.exit(halt.status)

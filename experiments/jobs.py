@@ -33,7 +33,9 @@ def recall(folder):
 
 def context(folder):
   """What the run makes of its contexts, on its test images; context.json."""
-  _write(folder, 'context', context_use.write(open_run(_config(folder), folder)))
+  found = context_use.write(open_run(_config(folder), folder))
+  # What it says by class lies in analysis/context_use.json.
+  _write(folder, 'context', {name: found[name] for name in ('rows', 'contexts', 'same_class')})
 
 
 JOBS = {'train': train, 'validate': validate, 'recall': recall, 'context': context}

@@ -139,6 +139,18 @@ def test_wrong_seeds(capsys):
   assert '--seeds must be 0 or more, but is -1' in capsys.readouterr().err
 
 
+def test_emoji_needs_its_pictures(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(side_by_side, 'places', lambda _: [side_by_side.Place()])
+  for options, message in (
+    ([], 'emoji needs --data-path'),
+    ([f'--data-path={tmp_path}'], 'emoji_48.zip does not exist'),
+  ):
+    with pytest.raises(SystemExit) as caught:
+      program.main(['emoji', *options, f'--workdir={tmp_path}/run'])
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+  assert not (tmp_path / 'run').exists()
+
+
 def test_two_experiments_in_one_folder_refuse_one_another(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(side_by_side, 'places', lambda _: [side_by_side.Place()])
   monkeypatch.setattr(program, 'run', lambda *_: pytest.fail('it began'))
