@@ -13,7 +13,7 @@ from ctx_flax.tasks import run
 from ctx_flax.training import run_folder
 from ctx_flax.training.run_lock import RunLock
 from experiments import __main__ as program
-from experiments import arms, jobs, side_by_side, times
+from experiments import arms, context_variance, jobs, side_by_side, times
 from experiments.results import read_result
 
 
@@ -157,3 +157,9 @@ def test_two_experiments_in_one_folder_refuse_one_another(tmp_path, monkeypatch,
   with RunLock(tmp_path), pytest.raises(SystemExit) as caught:
     program.main(['digits', f'--workdir={tmp_path}'])
   assert caught.value.code == 2 and 'is in use by process' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_contexts_of_half_of_the_classes_hardly_differ():
+  assert context_variance.variance(500, contrast=False) < 0.01 < context_variance.variance(50, contrast=False)
+  assert context_variance.variance(500, contrast=True) > 0.5
