@@ -54,7 +54,10 @@ def places(count: int = 0) -> list[Place]:
   answer = subprocess.run([sys.executable, '-c', COUNT_GPUS], capture_output=True, text=True, check=False)
   gpus = int(answer.stdout) if answer.returncode == 0 else 0
   if gpus:
-    chosen = [Place({'CUDA_VISIBLE_DEVICES': str(i % gpus)}) for i in range(count or gpus)]
+    # A variable that is set already chooses among the machine's GPUs: its names are passed on, not 0, 1, ...
+    names = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')
+    names = names if len(names) == gpus and all(names) else [str(i) for i in range(gpus)]
+    chosen = [Place({'CUDA_VISIBLE_DEVICES': names[i % gpus]}) for i in range(count or gpus)]
     if len(chosen) > gpus:
       share = f'{0.9 / -(-len(chosen) // gpus):.2f}'
       chosen = [Place({**place.environment, 'XLA_PYTHON_CLIENT_MEM_FRACTION': share}) for place in chosen]
@@ -87,8 +90,8 @@ def run_each(
     {name: result}, in the order of the configs.
 
   Raises:
-    Halt: a folder holds another run; a job failed, after the others that were running have ended; a signal
-      came, after the jobs have saved their states.
+    Halt: a folder holds another run, or a job failed, after the others that were running have ended.
+    KeyboardInterrupt: Ctrl-C, after the jobs have saved their states.
   """
   results: dict[str, Any] = {}
   waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -120,17 +123,16 @@ class _Pool:
   def __init__(self, job, folder, at, waiting):
     self.job, self.folder, self.at, self.waiting = job, folder, at, waiting
     self.total = waiting.qsize()
-    self.ended: queue.SimpleQueue[Any] = (
-      queue.SimpleQueue()
-    )  # (name, its result or {}), or None from a place that has no more to do
+    # (name, its result or {}, why it could not be started or ''), or None from a place with no more to do
+    self.ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
     self.processes = {}
     self.stopped = False
-    self.lock = threading.Lock()  # so that none starts behind the back of _stop
+    self.lock = threading.Lock()  # no process starts after _stop has looked for those that run
 
   def finished(self):
     """Yields (name, result) of each job as it ends."""
     threads = [threading.Thread(target=self._work, args=(place,), daemon=True) for place in self.at]
-    start, done, failed, left = time.monotonic(), 0, None, len(threads)
+    start, done, failure, left = time.monotonic(), 0, '', len(threads)
     for thread in threads:
       thread.start()
     try:
@@ -139,9 +141,9 @@ class _Pool:
         if ended is None:
           left -= 1
           continue
-        name, result = ended
+        name, result, reason = ended
         if not result:
-          failed = failed or name
+          failure = failure or f'{self.job} of {printable(name)} failed: {reason or self._last_words(name)}'
           continue
         done += 1
         minutes = (time.monotonic() - start) / 60
@@ -155,9 +157,8 @@ class _Pool:
         yield name, result
     finally:
       self._stop(threads)
-    if failed:
-      log = self.folder / failed / LOG
-      raise Halt(f'{self.job} of {printable(failed)} failed: {_last_line(log)} ({printable(log)})', 1)
+    if failure:
+      raise Halt(failure, 1)
 
   def _work(self, place):
     while not self.stopped:
@@ -165,24 +166,39 @@ class _Pool:
         name = self.waiting.get_nowait()
       except queue.Empty:
         break
-      command = [*CHILD, self.job, str(self.folder / name)]
-      if place.cores:
-        command.append(','.join(map(str, place.cores)))
-      environment = {**os.environ, **place.environment}
-      with open(self.folder / name / LOG, 'ab') as log:
-        # A closed standard input tells the process that this one has ended, however it did.
-        streams: dict[str, Any] = {'stdin': subprocess.PIPE, 'stdout': log, 'stderr': subprocess.STDOUT}
-        with self.lock:
-          if self.stopped:
-            break
-          self.processes[name] = process = subprocess.Popen(command, env=environment, **streams)
-        with process:
-          status = process.wait()
-      result = read_result(self.folder / name, self.job) if status == 0 else {}
+      result, reason = {}, ''
+      try:
+        status = self._run(name, place)
+        if status is None:
+          break
+        if status == 0:
+          result = read_result(self.folder / name, self.job)
+      except OSError as error:  # a full disk, or no memory for another process
+        reason = ' '.join(str(error).split())
       if not result:
         self.stopped = True  # what runs now may end, nothing else starts
-      self.ended.put((name, result))
+      self.ended.put((name, result, reason))
     self.ended.put(None)
+
+  def _run(self, name, place):
+    """The exit status of the process that does the job of a run; None if nothing starts any more."""
+    command = [*CHILD, self.job, str(self.folder / name)]
+    if place.cores:
+      command.append(','.join(map(str, place.cores)))
+    environment = {**os.environ, **place.environment}
+    with open(self.folder / name / LOG, 'ab') as log:
+      # A closed standard input tells the process that this one has ended, however it did.
+      streams: dict[str, Any] = {'stdin': subprocess.PIPE, 'stdout': log, 'stderr': subprocess.STDOUT}
+      with self.lock:
+        if self.stopped:
+          return None
+        self.processes[name] = process = subprocess.Popen(command, env=environment, **streams)
+      with process:
+        return process.wait()
+
+  def _last_words(self, name):
+    log = self.folder / name / LOG
+    return f'{_last_line(log)} ({printable(log)})'
 
   def _stop(self, threads):
     """Ends what still runs, after an error or a signal; each process saves its state."""

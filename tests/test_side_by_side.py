@@ -87,6 +87,12 @@ def test_a_job_without_a_result_failed(as_child, tmp_path):
     side_by_side.run_each('train', configs('a'), tmp_path, [Place()])
 
 
+def test_a_process_that_cannot_be_started_is_told(tmp_path, monkeypatch):
+  monkeypatch.setattr(side_by_side, 'CHILD', (str(tmp_path / 'no program'),))
+  with pytest.raises(Halt, match=r'^train of [ab] failed: .*No such file.*no program'):
+    side_by_side.run_each('train', configs('a', 'b'), tmp_path, [Place(), Place()])
+
+
 def test_an_error_ends_the_other_jobs_with_sigterm(as_child, tmp_path):
   as_child("""
 import signal
@@ -122,7 +128,8 @@ def test_shares_of_cores_and_gpus(monkeypatch):
   answer = lambda text: monkeypatch.setattr(
     side_by_side.subprocess, 'run', lambda *_, **__: side_by_side.subprocess.CompletedProcess([], 0, text)
   )
-  monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 1, 2, 3, 4})
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0, 1, 2, 3, 4}, raising=False)
+  monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
   answer('0')
   assert side_by_side.places() == [Place()]
   assert side_by_side.places(2) == [Place(cores=(0, 2, 4)), Place(cores=(1, 3))]
@@ -134,6 +141,12 @@ def test_shares_of_cores_and_gpus(monkeypatch):
   shared = side_by_side.places(4)
   assert [place.environment['CUDA_VISIBLE_DEVICES'] for place in shared] == ['0', '1', '0', '1']
   assert {place.environment['XLA_PYTHON_CLIENT_MEM_FRACTION'] for place in shared} == {'0.45'}
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3,5')
+  assert [place.environment['CUDA_VISIBLE_DEVICES'] for place in side_by_side.places()] == ['3', '5']
+  # Without a way to choose cores, as on macOS, runs share them all.
+  monkeypatch.delattr(os, 'sched_getaffinity')
+  answer('0')
+  assert side_by_side.places(2) == [Place(), Place()]
 
 
 @pytest.mark.slow
@@ -141,7 +154,7 @@ def test_a_run_in_a_process_of_its_own(tmp_path):
   config = digits.get_config()
   config.model.update(name='convnext_mini', depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
   config.train.update(steps=2, batch_size=8, class_counts_warmup=0.0)
-  cores = tuple(sorted(os.sched_getaffinity(0)))[:1]
+  cores = tuple(sorted(os.sched_getaffinity(0)))[:1] if hasattr(os, 'sched_getaffinity') else ()
   results = side_by_side.run_each('train', {'a': config}, tmp_path, [Place(cores=cores)])
   assert 0 <= results['a']['accuracy'] <= 1
   assert 'step 2' in (tmp_path / 'a/log.txt').read_text()
