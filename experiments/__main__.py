@@ -4,12 +4,12 @@ python -m experiments patches|glyphs|digits
   trains a naive run, takes the class counts from its recall curves, and trains every arm with every seed
   under the same recipe and steps.
 python -m experiments emoji --data-path=DIR
-  chooses learning rates and class counts on validation images, trains every arm with every seed for S and for
-  2 S steps, and a ladder from plain to contextual; tells what the contextual runs make of their contexts. DIR
-  is what `python -m ctx_flax.data.prepare emoji DIR` wrote.
+  chooses learning rates and class counts on validation images, and trains every arm with every seed for S and
+  for 2 S steps, a ladder from plain to contextual, and variations of single settings; measures what the
+  contexts of the contextual runs are worth. DIR is what `python -m ctx_flax.data.prepare emoji DIR` wrote.
 
-Both time a step of each arm by turns, and write evidence.json and evidence.md as runs end. Killed and
-started again they go on where they were. docs/evidence.md has what came out.
+Both time a step of each arm in turn, and write evidence.json and evidence.md as runs end. If they are
+interrupted, the same command resumes them. The results are in docs/evidence.md.
 """
 
 import argparse
@@ -19,8 +19,7 @@ import sys
 import numpy as np
 
 from ctx_flax import files
-from ctx_flax.analysis import alpha_sweep, recall_curves, records
-from ctx_flax.analysis.run import open_run
+from ctx_flax.analysis import alpha_sweep, records
 from ctx_flax.data import sources
 from ctx_flax.tasks.classification.results import stages
 from ctx_flax.training import setup
@@ -61,7 +60,7 @@ def parse(arguments):
   parser.add_argument('--data-path', type=pathlib.Path, help='emoji: the folder of the pictures')
   parser.add_argument('--size', type=int, default=32, choices=emoji.STEM_STRIDES, help='emoji: of the images')
   parser.add_argument(
-    '--arms', nargs='+', choices=arms.ARMS, default=list(arms.ARMS), help='others: default all'
+    '--arms', nargs='+', choices=arms.ARMS, default=list(arms.ARMS), help='not for emoji; default: all'
   )
   parser.add_argument(
     '--seeds', type=int, default=0, help='runs of each arm, seeds 0, 1, ...; default 5, emoji 3'
@@ -78,8 +77,12 @@ def parse(arguments):
     default=0,
     help='runs at a time; default: one on each GPU, without GPUs one; several share the cores',
   )
-  parser.add_argument('--warmup-epochs', type=float, help='of the learning rate; default: as in the file')
-  parser.add_argument('--alpha-sweep', action='store_true', help=f'instead: {SWEPT} with several alphas')
+  parser.add_argument(
+    '--warmup-epochs', type=float, help='of the learning rate, not for emoji; default: as in the file'
+  )
+  parser.add_argument(
+    '--alpha-sweep', action='store_true', help=f'instead: {SWEPT} with several alphas; not for emoji'
+  )
   parser.add_argument('--rounds', type=int, default=5, help='of timing the steps; 0 leaves it out')
   parser.add_argument('--workdir', type=pathlib.Path, help='default: runs/evidence/DATA')
   chosen = parser.parse_args(arguments)
@@ -88,6 +91,12 @@ def parse(arguments):
       parser.error(f'--{name.replace("_", "-")} must be 0 or more, but is {getattr(chosen, name)}')
   if chosen.data == 'emoji' and chosen.data_path is None:
     parser.error('emoji needs --data-path: the folder that `python -m ctx_flax.data.prepare emoji DIR` wrote')
+  if chosen.data == 'emoji':
+    for name in ('arms', 'warmup_epochs', 'alpha_sweep'):
+      if getattr(chosen, name) != parser.get_default(name):
+        parser.error(f'--{name.replace("_", "-")} is not for emoji')
+    if 0 < chosen.steps < emoji.FEWEST_STEPS:
+      parser.error(f'--steps must be {emoji.FEWEST_STEPS} or more for emoji, but is {chosen.steps}')
   chosen.seeds = chosen.seeds or (emoji.SEEDS if chosen.data == 'emoji' else 5)
   name = f'emoji-{chosen.size}' if chosen.data == 'emoji' else chosen.data
   chosen.workdir = chosen.workdir or pathlib.Path('runs/evidence') / name
@@ -105,9 +114,9 @@ def run(chosen, at):
   setup.prepare_jax(base)
   naive = {'naive/seed-0': arms.arm_config('naive', base)}
   side_by_side.run_each('train', naive, chosen.workdir, at)
-  looked_at = open_run(naive['naive/seed-0'], chosen.workdir / 'naive/seed-0')
-  found = recall_curves.write(looked_at)
-  counts = found['counts']['all']
+  # In another process: this one then holds no GPU's memory.
+  suggested = side_by_side.run_each('recall', naive, chosen.workdir, at)['naive/seed-0']
+  counts = tuple(suggested['all'])
   print(f'class counts by the recall curves: {counts}', flush=True)
   if chosen.alpha_sweep:
     swept = arms.arm_config(SWEPT, base, counts)
@@ -121,7 +130,7 @@ def run(chosen, at):
       one = config.copy_and_resolve_references()
       one.seed = seed
       configs[f'{name}/seed-{seed}'] = one
-  evidence = {'data': chosen.data, 'steps': base.train.steps, 'counts': counts, 'recall': found['counts']}
+  evidence = {'data': chosen.data, 'steps': base.train.steps, 'counts': counts, 'recall': suggested}
 
   def after(results):
     evidence['arms'] = {name: summary(name, results) for name in of_arm if f'{name}/seed-0' in results}

@@ -1,6 +1,7 @@
 """The tables of the experiments on emoji, from the results that are there."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def write(
 
   Args:
     experiment: whose folder holds the runs.
-    rates: {arm: learning rate}, as chosen.
+    rates: {family: learning rate}, as chosen.
     counts: N_2, N_3, N_4.
     more: {arm: {'parameters', 'dims', 'seconds_per_step'}}, as far as known.
   """
@@ -52,14 +53,14 @@ def write(
 
 
 def _arm(experiment, steps, name):
-  """{job: [result of each seed]} of the seeds that have been trained."""
-  folders = [experiment.workdir / f'{steps}/{name}/seed-{seed}' for seed in range(experiment.seeds)]
-  trained = [folder for folder in folders if read_result(folder, 'train')]
+  """{'seeds': [trained ones], job: [results of these]}; {} if there are none."""
+  folder = experiment.workdir / f'{steps}/{name}'
+  seeds = [seed for seed in range(experiment.seeds) if read_result(folder / f'seed-{seed}', 'train')]
   found = {
-    job: [result for folder in trained if (result := read_result(folder, job))]
+    job: [result for seed in seeds if (result := read_result(folder / f'seed-{seed}', job))]
     for job in ('train', 'validate', 'context')
   }
-  return {job: results for job, results in found.items() if results}
+  return {name: values for name, values in {'seeds': seeds, **found}.items() if values}
 
 
 def markdown(evidence: dict[str, Any]) -> str:
@@ -110,36 +111,39 @@ def _differences(runs):
   lines = ['| difference | points on the unseen styles |', '|---|---|']
   for first, second in DIFFERENCES:
     if first in runs and second in runs:
-      lines.append(_row(f'{first} less {second}', difference(*_accuracies(runs, first, second))))
+      lines.append(_row(f'{first} less {second}', _difference(runs, first, second)))
   return lines
 
 
 def _ladder(runs):
-  lines = ['| network | unseen styles % | more than the row above |', '|---|---|---|']
+  lines = ['| network | unseen styles % | points more than the row above |', '|---|---|---|']
   names = [name for name in STEPS_OF_LADDER if name in runs]
   for before, name in zip(['', *names], names, strict=False):
-    more = ''
-    if before:
-      before = 'naive' if name == 'rerank' and 'naive' in runs else before
-      more = difference(*_accuracies(runs, name, before))
+    more = _difference(runs, name, before) if before else ''
+    if name == 'rerank' and 'naive' in runs:  # another way to select, not one more part
+      more = f'{_difference(runs, name, "naive")} than naive'
     accuracy = percent([metrics['accuracy'] for metrics in runs[name]['train']])
     lines.append(_row(emoji.LADDER.get(name) or emoji.COMPARED[name], accuracy, more))
   return lines
 
 
 def _variations(runs):
-  lines = ['| change | unseen styles % | more than without it |', '|---|---|---|']
+  lines = ['| change | unseen styles % | points more than without it |', '|---|---|---|']
   for name, (arm, _, words) in VARIATIONS.items():
     if name in runs and arm in runs:
       accuracy = percent([metrics['accuracy'] for metrics in runs[name]['train']])
-      lines.append(_row(f'{arm}: {words}', accuracy, difference(*_accuracies(runs, name, arm))))
+      lines.append(_row(f'{arm}: {words}', accuracy, _difference(runs, name, arm)))
   return lines
 
 
-def _accuracies(runs, first, second):
-  """The accuracies of the seeds that both arms have."""
-  pairs = zip(runs[first]['train'], runs[second]['train'], strict=False)
-  return zip(*((a['accuracy'], b['accuracy']) for a, b in pairs), strict=True)
+def _difference(runs, first, second):
+  """`difference` of two arms over the seeds that both have; '' if there are none."""
+  by_seed = [
+    {seed: metrics['accuracy'] for seed, metrics in zip(arm['seeds'], arm['train'], strict=True)}
+    for arm in (runs[first], runs[second])
+  ]
+  pairs = [(accuracy, by_seed[1][seed]) for seed, accuracy in by_seed[0].items() if seed in by_seed[1]]
+  return difference(*zip(*pairs, strict=True)) if pairs else ''
 
 
 def percent(shares: list[float]) -> str:
@@ -150,15 +154,14 @@ def percent(shares: list[float]) -> str:
   return f'{100 * mean:.1f}' + ('' if math.isnan(deviation) else f' ± {100 * deviation:.1f}')
 
 
-def difference(first: Any, second: Any) -> str:
+def difference(first: Sequence[float], second: Sequence[float]) -> str:
   """'+1.2 (0.4 to 2.0)': mean difference of paired shares in points, and Student's interval of 95 %."""
   from scipy import stats
 
-  mean, deviation = mean_and_deviation(np.subtract(tuple(first), tuple(second)))
-  number = len(tuple(first))
+  mean, deviation = mean_and_deviation(np.subtract(first, second))
   if math.isnan(deviation):
     return f'{100 * mean:+.1f}'
-  half = stats.t.ppf((1 + LEVEL) / 2, number - 1) * deviation / math.sqrt(number)
+  half = stats.t.ppf((1 + LEVEL) / 2, len(first) - 1) * deviation / math.sqrt(len(first))
   return f'{100 * mean:+.1f} ({100 * (mean - half):+.1f} to {100 * (mean + half):+.1f})'
 
 

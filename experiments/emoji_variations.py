@@ -1,4 +1,4 @@
-"""One change at a time to an arm of the experiments on emoji, to find what its accuracy hangs on.
+"""One change at a time to an arm of the experiments on emoji, to see what its accuracy depends on.
 
 Each variation has the steps, the learning rate and the seeds of its arm, and is compared with it.
 """

@@ -123,10 +123,8 @@ def test_alpha_sweep(tmp_path, monkeypatch):
     swept.update(config=config, workdir=workdir)
 
   monkeypatch.setattr(program.alpha_sweep, 'alpha_sweep', sweep)
-  monkeypatch.setattr(side_by_side, 'run_each', lambda *_: None)
+  monkeypatch.setattr(side_by_side, 'run_each', lambda *_: {'naive/seed-0': {'all': [9, 8, 7]}})
   monkeypatch.setattr(side_by_side, 'places', lambda _: [side_by_side.Place()])
-  monkeypatch.setattr(program, 'open_run', lambda *_: None)
-  monkeypatch.setattr(program.recall_curves, 'write', lambda _: {'counts': {'all': (9, 8, 7)}})
   program.main(['digits', '--alpha-sweep', '--seeds=2', f'--workdir={tmp_path}'])
   config = swept['config']
   assert swept['workdir'] == tmp_path and config.sweep.field == 'loss.alpha' and config.sweep.seeds == 2
@@ -137,6 +135,22 @@ def test_wrong_seeds(capsys):
   with pytest.raises(SystemExit):
     program.parse(['digits', '--seeds=-1'])
   assert '--seeds must be 0 or more, but is -1' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'option, message',
+  [
+    ('--arms=plain', '--arms is not for emoji'),
+    ('--alpha-sweep', '--alpha-sweep is not for emoji'),
+    ('--warmup-epochs=0', '--warmup-epochs is not for emoji'),
+    ('--steps=19', '--steps must be 20 or more for emoji, but is 19'),
+  ],
+)
+def test_options_that_emoji_has_no_use_for(option, message, capsys):
+  with pytest.raises(SystemExit):
+    program.parse(['emoji', '--data-path=pictures', option])
+  assert message in capsys.readouterr().err
+  assert program.parse(['emoji', '--data-path=pictures', '--steps=20']).steps == 20
 
 
 def test_emoji_needs_its_pictures(tmp_path, monkeypatch, capsys):
