@@ -18,7 +18,7 @@ SIDE = 12
 
 def png(pixels):
   content = io.BytesIO()
-  Image.fromarray(pixels, 'RGBA').save(content, 'PNG')
+  Image.fromarray(pixels).save(content, 'PNG')
   return content.getvalue()
 
 

@@ -107,6 +107,7 @@ def test_a_broken_package_is_named(tmp_path):
   assert emoji_packages.open_package(path).icons()
   for name, text, said in (
     ('icons.json', '{"icons"', 'icons.json is no JSON: '),
+    ('icons.json', '{"icons": "\udcff"}', "icons.json is no JSON: 'utf-8' codec"),
     ('icons.json', '{"icon": {}}', "icons.json holds no 'icons' by name"),
     ('package.json', '[]', 'package.json is no JSON object'),
     ('package.json', '{"name": "x"}', 'package.json has no version'),
@@ -116,7 +117,7 @@ def test_a_broken_package_is_named(tmp_path):
     if text is None:
       (folder / name).unlink()
     else:
-      (folder / name).write_text(text)
+      (folder / name).write_text(text, encoding='utf-8', errors='surrogateescape')
     with pytest.raises(ValueError, match=said) as error:
       emoji_packages.open_package(folder).icons()
     assert str(folder) in str(error.value)
