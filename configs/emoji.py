@@ -1,7 +1,7 @@
 """Contextual ConvNeXt on 1,000 emoji at 32x32: trained on seven drawing styles, tested on two others. As many
-classes as ImageNet has, with names that say what they are.
+classes as ImageNet, with names that say what they are.
 
-python -m ctx_flax.data.prepare emoji emoji                              once: 30 MB of pictures by npm
+python -m ctx_flax.data.prepare emoji emoji                              once: npm fetches 29 MB of pictures
 python main.py --config=configs/emoji.py --config.data.path=emoji        the contextual network
 python main.py --config=configs/emoji.py:plain --config.data.path=emoji  the plain one under the same budget
 Variants: those of VARIANTS below, such as :naive, :rerank and :classes=200.
@@ -12,7 +12,7 @@ from ctx_flax.configs import default
 VARIANTS = {
   'plain': {'model.name': 'convnext_mini', 'train.class_counts_warmup': 0.0},
   'rerank': {'model.class_selection': 'rerank', 'train.class_counts_warmup': 0.0},
-  # All classes are considered to the end: what N_2, N_3 and N_4 are chosen by.
+  # All classes are considered to the end; its recall curves suggest N_2, N_3 and N_4.
   'naive': {'model.class_counts': (1000, 1000, 1000), 'train.class_counts_warmup': 0.0},
   'classes': 'data.classes',
   'size': 'data.image_size',  # 64 wants model.stem_stride 4 for maps of the same sizes
@@ -31,7 +31,7 @@ def get_config(argument=''):
 
 
 def recipe():
-  """Those of all variants: one pass over 400,000 images of which no two are alike."""
+  """The fields that all variants share: one pass over 400,000 images, no two of them alike."""
   config = default.get_config()
   config.model.name = 'ctx_convnext_mini'
   config.model.num_classes = 0  # as many as data.classes; N_2, N_3, N_4 of 1,000 are the paper's 500, 200, 50

@@ -1,12 +1,12 @@
-"""A thousand emoji, each a class, in nine hands: as many classes as ImageNet, with names that people know.
+"""A thousand emoji, each a class, in nine drawing styles: as many classes as ImageNet, with familiar names.
 
 An image is an emoji of one of the drawing styles that have it, on a background, at a random size, place and
-angle (ctx_flax.data.emoji_draw). It follows from the seed, the split and its index. The training images are
-in other styles than the test images, which no training image shares a hand with (ctx_flax.data.emoji_styles).
-The pictures are those that `python -m ctx_flax.data.prepare emoji DIR` has rasterised.
+angle (ctx_flax.data.emoji_draw), determined by the seed, the split and its index. The styles of test images
+are by other designers than those of training images (ctx_flax.data.emoji_styles). The pictures are those that
+`python -m ctx_flax.data.prepare emoji DIR` has rasterised.
 
-Classes are the names in emoji_classes.txt: those that at least seven of the nine styles have, less the ones
-in emoji_excluded_classes.txt, which says why.
+Classes are the names in emoji_classes.txt: those that at least seven of the nine styles have, except the ones
+in emoji_excluded_classes.txt, which gives the reasons.
 """
 
 import dataclasses
@@ -25,14 +25,14 @@ from ctx_flax.files import printable
 
 CLASSES = pathlib.Path(__file__).with_name('emoji_classes.txt')
 SIDES = 48, 96  # of the stored pictures, pixels
-LARGEST_FROM_48 = 40  # side of the images up to which the smaller ones are large enough
+LARGEST_FROM_48 = 40  # largest side of images that are drawn from the pictures of 48 pixels
 # data.test_styles -> the styles that are tested.
 TESTED = {'unseen': TEST_STYLES, 'training': TRAIN_STYLES}
 
 
 @dataclasses.dataclass(frozen=True)
 class Emoji:
-  """Image i shows class i % num_classes, in a test in its style number i // num_classes.
+  """Image i shows class i % num_classes, in a test in each of its styles in turn.
 
   Attributes:
     path: of the archive of pictures.

@@ -40,7 +40,7 @@ def entries(path: pathlib.Path) -> dict[tuple[str, str], tuple[int, int]]:
 
 
 class _Pictures:
-  """Decoded pictures of one file, up to CACHE bytes of them: what does not fit is decoded every time."""
+  """Decoded pictures of one file, up to CACHE bytes of them; those beyond are decoded every time."""
 
   def __init__(self, path):
     self.path = path
@@ -69,7 +69,7 @@ def _pictures(path):
 
 
 def picture(path: pathlib.Path, style: str, name: str) -> np.ndarray:
-  """uint8 (s, s, 4): RGB times alpha, and alpha. Not to be written to.
+  """uint8 (s, s, 4): RGB times alpha, and alpha. Read-only.
 
   Raises:
     BadImage: it cannot be decoded.

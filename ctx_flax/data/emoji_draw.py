@@ -24,14 +24,14 @@ def draw(emoji: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
   Args:
     emoji: uint8 (s, s, 4), RGB times alpha, and alpha.
     size: of the image.
-    rng: what all that is random follows from.
+    rng: the source of everything random.
 
   Returns:
     uint8 (size, size, 3).
   """
   import cv2
 
-  # In one draw, because a generator takes longer to be asked than to answer.
+  # In one call, which takes longer than the numbers themselves.
   scale, angle, dy, dx, brightness, blur, sigma, *gains = rng.random(10).tolist()
   matrix = _placement(emoji.shape[0], size, _within(SCALE, scale), 2 * angle - 1, 2 * dy - 1, 2 * dx - 1)
   placed = cv2.warpAffine(emoji, matrix, (size, size), flags=cv2.INTER_LINEAR)
@@ -64,7 +64,7 @@ def background(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _photograph(size, which, top, left, zoom, brightness):
-  """A square of a photograph, as it lies there but for its size."""
+  """A square crop of a photograph, resized."""
   import cv2
 
   image = photographs.shipped(*list(PHOTOGRAPHS.values())[int(which * len(PHOTOGRAPHS))])

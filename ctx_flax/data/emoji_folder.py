@@ -30,7 +30,7 @@ from ctx_flax.data.emoji_styles import STYLES, TEST_STYLES, TRAIN_STYLES
 
 FORM = 1  # of the files: counted up when their names or pixels change
 INDEX = 'emoji.json'
-PARTS = 'parts'  # in the folder: what is done so far, removed in the end
+PARTS = 'parts'  # in the folder: the styles drawn so far, removed at the end
 DATE = (1980, 1, 1, 0, 0, 0)  # of every entry of the zip files, so that their bytes follow from the images
 
 
@@ -54,10 +54,10 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def write_folder(name: str, root: pathlib.Path, options: argparse.Namespace) -> str:
-  """Draws the set; what is there already from the same command stays.
+  """Draws the set, or the part of it that the same command has not drawn yet.
 
   Every file is written whole or not at all, and a style is kept as soon as all its images are drawn, so that
-  the same command goes on after it was killed.
+  the same command continues after it was killed.
 
   Args:
     name: of the command.
@@ -97,7 +97,7 @@ def write_folder(name: str, root: pathlib.Path, options: argparse.Namespace) -> 
 
 
 def is_whole(root: pathlib.Path) -> bool:
-  """Whether a folder holds the whole set, bit by bit as it was written."""
+  """Whether a folder holds the whole set, with the checksums that it was written with."""
   try:
     written = json.loads((root / INDEX).read_bytes())['sha256']
     return (root / LICENCES).exists() and all(
@@ -173,7 +173,7 @@ def _lacking(packages: str, names: list[str]) -> str:
 
 
 def _finish(root: pathlib.Path, packages: Mapping[str, Package]) -> None:
-  """Joins the parts, and writes what is said of them."""
+  """Joins the parts, and writes LICENSES.md and emoji.json."""
   for size in SIZES:
     _write_zip(root / zip_name(size), _entries(root, size))
   files.write_text(root / LICENCES, licences(packages))

@@ -7,13 +7,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-SIZE = 16  # width and height of pictures that say none
+SIZE = 16  # width and height of pictures that state none
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
 
 @dataclasses.dataclass(frozen=True)
 class Icon:
-  """A picture: what is drawn, the rectangle of it that is seen, and how it is turned after that.
+  """A picture: SVG elements, the visible rectangle of them, and how that is flipped and turned.
 
   Attributes:
     body: SVG elements.
@@ -37,7 +37,7 @@ class Icon:
     width, height = (self.height, self.width) if self.quarters % 2 else (self.width, self.height)
     box = f'{self.left:g} {self.top:g} {self.width:g} {self.height:g}'
     if self.mirrored or self.upside_down or self.quarters:
-      # About the centre of the rectangle, from right to left; what is seen then starts at (0, 0).
+      # About the centre of the rectangle, applied from right to left; the visible part then starts at (0, 0).
       steps = (
         f'translate({width / 2:g} {height / 2:g})',
         f'rotate({90 * self.quarters})',

@@ -47,7 +47,7 @@ def draw(icon: Icon) -> dict[int, bytes]:
 def halved(pixels: np.ndarray) -> np.ndarray:
   """Means of 2x2 pixels: (h, w, 4) -> (h/2, w/2, 4), uint8 with straight alpha.
 
-  Colours count by their alpha: what is transparent has none, and would darken the edges.
+  Colours are weighted by alpha: those of transparent pixels would darken the edges.
   """
   h, w, _ = pixels.shape
   blocks = pixels.reshape(h // 2, 2, w // 2, 2, 4).astype(np.int64)
@@ -60,9 +60,9 @@ def halved(pixels: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def drawing(processes: int) -> Iterator[DrawAll]:
-  """Yields what draws many pictures, in their order, in so many processes: images, or why there are none.
+  """Yields a function that draws pictures in so many processes and gives, in order, images or error messages.
 
-  Processes, as resvg-py keeps Python's lock while it draws.
+  Processes instead of threads, because resvg-py holds Python's lock while it draws.
 
   Raises:
     OSError: a process was killed.
@@ -104,7 +104,7 @@ def _draw_or_say(icon: Icon) -> dict[int, bytes] | str:
 
 
 def _follow_parent() -> None:
-  """Has a process end when its parent does, killed or not, and not before."""
+  """Ends this process when its parent ends, even if that is killed, and ignores Ctrl-C until then."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   threading.Thread(target=_exit_after, args=[multiprocessing.parent_process()], daemon=True).start()
 

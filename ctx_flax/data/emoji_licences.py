@@ -1,4 +1,4 @@
-"""What is written beside images of emoji: whose pictures they show, and under which licences."""
+"""LICENSES.md of a set of emoji: the authors of its pictures, and their licences."""
 
 from collections.abc import Mapping
 from typing import Any

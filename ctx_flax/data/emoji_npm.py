@@ -73,7 +73,7 @@ def _pack(style: Style, path: pathlib.Path) -> None:
 
 
 def _reason(errors: str) -> str:
-  """The line of npm's that says what went wrong: the first that is more than a code."""
+  """The line of npm's output that says what went wrong: the first that is more than a code."""
   lines = [re.sub('^npm (error|ERR!) ?', '', line).strip() for line in errors.splitlines()]
   return next(
     (line for line in lines if line and not re.match(r'(code|syscall|errno)\b', line)), 'no reason given'

@@ -24,7 +24,7 @@ LICENCE = re.compile(r'(licen[cs]e|copying|notice)[^/]*', re.IGNORECASE)
 class Package:
   """A package on disk: a folder with package.json in it, or a tarball of one.
 
-  What reads it raises ValueError if it is broken, and OSError if it cannot be read; both name it.
+  The methods raise ValueError if it is broken, and OSError if it cannot be read; both name it.
   """
 
   path: pathlib.Path
@@ -40,7 +40,7 @@ class Package:
       raise ValueError(f'{files.printable(self.path)}: icons.json {error}') from None
 
   def info(self) -> dict[str, Any]:
-    """What it says of the pictures: name, author, license."""
+    """Its info.json, about the pictures: name, author, license."""
     return self._json('info.json')
 
   def licence_texts(self) -> dict[str, str]:
@@ -137,7 +137,7 @@ def _json(path: pathlib.Path, name: str) -> dict[str, Any]:
     if entry == name:
       try:
         content = json.loads(read())
-      except json.JSONDecodeError as error:
+      except ValueError as error:  # JSONDecodeError, or UnicodeDecodeError
         raise ValueError(f'{shown} is no JSON: {error}') from None
       if not isinstance(content, dict):
         raise ValueError(f'{shown} is no JSON object')
@@ -146,7 +146,7 @@ def _json(path: pathlib.Path, name: str) -> dict[str, Any]:
 
 
 def _entries(path: pathlib.Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-  """(name, what reads it) of the files at the top of a package."""
+  """(name, function that reads it) of the files at the top of a package."""
   if path.is_dir():
     for child in sorted(path.iterdir()):
       if child.is_file():
@@ -167,7 +167,7 @@ def _read(path: pathlib.Path, stream: IO[bytes]) -> bytes:
 
 @contextlib.contextmanager
 def _named(path: pathlib.Path) -> Iterator[None]:
-  """Turns what a broken tarball raises into a line that names it."""
+  """Turns the errors of a broken tarball into a line that names it."""
   try:
     yield
   except (tarfile.TarError, EOFError, zlib.error) as error:

@@ -52,9 +52,9 @@ def _add_sources(data):
   data.test_list = ''  # the same of the test images
   data.test_images = 360  # digits and emoji: size of the test part
   data.classes = 100  # glyphs, patches and emoji: how many of their classes
-  # glyphs, patches and emoji: training images of each class; of glyphs and patches a fifth as many to test
+  # glyphs, patches and emoji: training images of each class; glyphs and patches test on a fifth as many
   data.images_per_class = 100
-  # emoji: tested in the styles that no training image shares a hand with, 'unseen', or in those of 'training'
+  # emoji: test images in the styles of other designers, 'unseen', or in those of the 'training' images
   data.test_styles = 'unseen'
 
 
