@@ -63,13 +63,13 @@ def outputs_in_batches(
   stream: Any = None,
   beside: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """What a function of variables and batches gives for all images, batch by batch.
+  """The values of a function of variables and batches for all images, batch by batch.
 
   Args:
     run, text, source, limit, stream: as for `in_batches`.
     function: (variables, batch) -> {name: array with a row per image}, traced by jax.
-    beside: numbers of images, of which those of the last batch may be beyond the last -> {name: array with a
-      row for each}, added to the batch.
+    beside: numbers of images -> {name: array with a row for each}, added to the batch; numbers in the last
+      batch may be beyond the last image.
   """
   source = run.source if source is None else source
   batches = run.task.eval_batches(source, run.config, 0, 1)

@@ -1,4 +1,4 @@
-"""Intervals of means and their differences, by drawing the images anew with replacement.
+"""Intervals of means and their differences by the bootstrap: images resampled with replacement.
 
 Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentiles).
 """
@@ -25,6 +25,6 @@ def resampled_sums(values, resamples, seed):
 
 
 def percentiles(samples):
-  """(low, high) (k,), between which LEVEL of the samples (resamples, k) lie; nan if one of them is nan."""
+  """(low, high), each (k,): LEVEL of the samples (resamples, k) lie between; nan if a sample is nan."""
   tail = 100 * (1 - LEVEL) / 2
   return np.percentile(samples, (tail, 100 - tail), axis=0)

@@ -1,8 +1,8 @@
-"""What a network decides with other contexts than its own, and without a way to use them: two passes.
+"""What a network decides with other contexts than its own, and without an adaptation: two passes.
 
 The first pass looks at all test images as they are and with parts of the convolutions left out, and keeps the
 sets of classes that the contexts were made of. The second gives each image other contexts. These replace the
-context vectors alone: what a stage decides between follows from its own scores, as usual.
+context vectors alone: the classes that a stage decides between follow from scores, as usual.
 
 Axes: m images, b those of a batch, t frames of a clip that have contexts of their own, n classes, e context.
 Sets of classes are packed, 8 classes a byte.
@@ -22,19 +22,19 @@ from ctx_flax.data.decode import BadImage
 from ctx_flax.models.inference import apply_in_turn
 
 OWN = 'own'
-# What an image is given in place of its own context, and what the convolutions are left without.
+# Contexts that an image gets in place of its own, and the adaptation that each of the other rows leaves out.
 CONTEXTS = 'other_image', 'all_classes', 'confused', 'random'
 ABLATED = {'no_kernel_delta': 'kernel_delta', 'no_offsets': 'offsets', 'half_mask': 'mask'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Observed:
-  """What the two passes saw.
+  """The results of the two passes.
 
   Attributes:
     label: int (m,).
-    terms: {row: {name: (m,)}}, see `stage_terms`; rows are OWN and, as far as they mean something in this
-      network, CONTEXTS and ABLATED.
+    terms: {row: {name: (m,)}}, see `stage_terms`; rows are OWN and those of CONTEXTS and ABLATED that have a
+      meaning in this network.
     same_class: share of the images that were given the context of an image of their own class.
     variance: {stage: variance of the context over images, as a share of its mean squared norm}.
     shared: {stage: share of the classes that the sets of two images have in common, mean over all pairs}.
@@ -70,7 +70,7 @@ def observe(run, seed):
 
 
 class _FirstPass:
-  """All test images as they are, and what is needed to choose other contexts for them."""
+  """The pass over all test images as they are; gathers what choosing other contexts needs."""
 
   def __init__(self, run: Any) -> None:
     self.run = run
@@ -127,7 +127,7 @@ class _FirstPass:
     return outputs
 
   def _add(self, part):
-    """Adds up what is too large to keep for every image, and takes it out."""
+    """Removes the arrays that are too large to keep for every image from a batch, and adds them up."""
     for s in self.stages:
       np.add.at(self.confusions[s], part['label'], part.pop(f'probability{s}'))
       context = part.pop(f'context{s}')

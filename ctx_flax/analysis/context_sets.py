@@ -1,4 +1,4 @@
-"""The sets of classes that contexts are made of: those of another image, confused and random ones.
+"""Sets of classes to make contexts of: those of another image, confused and random ones.
 
 Axes: m images, n classes. In NumPy, with every draw fixed by a seed.
 """
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def other_images(labels, seed):
-  """The number of another image for each: a permutation (m,) that leaves none where it is.
+  """The number of another image for each image: a permutation (m,) without fixed points.
 
   The other image is of another class, for all images unless a class has more than half of them.
 
@@ -31,7 +31,7 @@ def other_images(labels, seed):
 
 
 def confused_classes(probabilities, count):
-  """For each class the class and the `count` - 1 others that it is confused most with: bool (n, n).
+  """For each class, itself and the `count` - 1 others that it is confused with most: bool (n, n).
 
   Args:
     probabilities: (n, n), [c, k] how probable images of class c are of class k, or their sum over images.
@@ -48,10 +48,10 @@ def confused_classes(probabilities, count):
 def random_classes(index, label, counts, n, seed):
   """The true class of an image and random others for each stage: bool (stages, n).
 
-  Those of a later stage are among those of the stages before, as they are in a network that reduces.
+  The set of a later stage is part of the sets before it, as in a network that reduces.
 
   Args:
-    index: number of the image, by which the draw is its own.
+    index: number of the image, which has a draw of its own.
     label: its class.
     counts: how many classes each stage has, not increasing.
     n: how many there are.
@@ -66,10 +66,10 @@ def random_classes(index, label, counts, n, seed):
 
 
 def shared_classes(times, images, count):
-  """Which share of its classes the set of an image has in common with that of another, over all pairs.
+  """The share of classes that the sets of two images have in common, mean over all pairs.
 
   Args:
-    times: int (n,), in how many sets a class is.
+    times: int (n,), the number of sets that have each class.
     images: m, how many sets there are.
     count: classes of each set.
   """

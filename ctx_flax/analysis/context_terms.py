@@ -1,4 +1,4 @@
-"""What a network makes of given contexts, and with less of what reads them, as functions of its outputs.
+"""Accuracy and loss terms of a network's outputs, networks without an adaptation, and contexts of sets.
 
 Axes: b images, t frames of a clip that have contexts of their own, n classes, e context.
 """
@@ -17,7 +17,7 @@ def reads_contexts(model):
 
 
 def stage_terms(out, labels):
-  """What each stage decides about images, as far as accuracy and loss need it; traced by jax.
+  """The terms of each stage's accuracy and loss, image by image; traced by jax.
 
   Args:
     out: the second output of a network, with one decision for each image.
@@ -46,10 +46,10 @@ def stage_terms(out, labels):
 
 
 def without(model, name):
-  """A network without one more adaptation, and what makes its variables of those of the network.
+  """A network without one more adaptation, and a function that makes its variables from the network's.
 
-  Without all of them it would be a plain one, whose convolutions no mask weighs: the kernels are multiplied
-  by the constant mask instead.
+  Without all of them blocks are plain and have no mask: their kernels are multiplied by the constant mask
+  instead.
 
   Args:
     model: a network.

@@ -1,10 +1,11 @@
-"""What the context is worth to a trained network: other contexts, and without the ways in which they act.
+"""What the context is worth to a trained network: other contexts, and fewer parts that read it.
 
-Every test image is given (a) its own context, (b) that of another image, (c) that of all classes, (d) that of
+Every test image gets (a) its own context, (b) that of another image, (c) that of all classes, (d) that of
 its true class and the classes that the network confuses most with it, (e) that of its true class and random
-others; then its own, but (f) no change of the kernels, (g) no offsets, (h) a constant mask. (b) to (e) say
-what the context carries; (d) and (e) use the labels: (d) is an upper bound, and (e) says how much of it is
-knowing the label. (f) to (h) say which of three ways the context acts through. None of this is in the paper.
+others; then its own, but with (f) kernel deltas of 0, (g) offsets of 0, (h) a constant mask. (b) to (e)
+measure what the context carries; (d) and (e) use the labels: (d) is an oracle, and (e) says how much of it
+comes from knowing the label. (f) to (h) measure what each adaptation, to the context and to the image itself,
+is worth. None of this is in the paper.
 """
 
 import numpy as np
@@ -25,7 +26,7 @@ COLUMNS = 'context', 'accuracy %', 'change (95 %)', 'loss', 'change (95 %)'
 
 
 def context_use(config, workdir):
-  """Writes context_use.{json,csv,png,svg} of a contextual run and prints the essential.
+  """Writes context_use.{json,csv,png,svg} of a contextual run and prints a summary.
 
   Args:
     config: its config; context.{resamples, seed, classes}.
@@ -60,7 +61,10 @@ def check_run(run):
   if not run.model.adapts:
     raise ValueError(f'{run.workdir} has no contextual convolutions: model.ablate is {run.model.ablate}')
   if len(run.source) < 2:
-    raise ValueError(f'{run.workdir} has one of the test {run.task.examples}: another one has no context')
+    raise ValueError(
+      f'{run.workdir}: contexts of other {run.task.examples} need 2 or more to test on, but there is '
+      f'{len(run.source)}'
+    )
 
 
 def measure(run):
@@ -92,15 +96,15 @@ def write(run):
 
 
 def numbers_of(observed, options):
-  """Accuracy and loss by stage, with what changes beside an image's own context, and intervals of both.
+  """Accuracy and loss by stage, their changes from an image's own context, and intervals of all.
 
   Args:
     observed: an Observed.
     options: config.context; uses resamples and seed.
 
   Returns:
-    {row: {...} or None}, the rows of LABELS in order; None for what has no meaning in the network, such as
-    what it was trained without. Of each
+    {row: {...} or None}, the rows of LABELS in order; None for rows without a meaning in the network, such as
+    an adaptation that it was trained without. Each has
       'accuracy', 'loss': {stage: {'value', 'low', 'high'}}, the share of images of which the stage's best
         class is the true one, and the mean cross-entropy in nats of the images that count;
       'accuracy_change', 'loss_change': the same of the difference to 'own';
@@ -145,8 +149,8 @@ def _by_stage(stages, estimates):
 def by_class(observed, class_names):
   """{'class', 'images', row: accuracy of the last stage}, lists with an element per class that has images.
 
-  Those that gain most by their own contexts, beside those of other images, come first; in a network that
-  reads no contexts they stand by number.
+  Those that gain most by their own contexts, compared with those of other images, come first; in a network
+  that reads no contexts classes are in order of their numbers.
   """
   n = len(class_names)
   images = np.bincount(observed.label, minlength=n)
@@ -208,7 +212,7 @@ def _print(run, numbers):
   lines = [[*line[:-1], line[-1].partition(' ')[0]] for line in table(numbers['rows'])]
   print_table(f'Stage {last} with other contexts', (*COLUMNS[:-1], 'change'), lines, COLUMNS[:1])
   if reads_contexts(run.model):
-    print('*: uses the true class, which no image tells: an upper bound')
+    print('*: an oracle, which uses the true class')
   shares = [
     (str(s), *(f'{100 * found[name]:.1f}' for name in ('variance', 'shared', 'shared_by_chance')))
     for s, found in numbers['contexts'].items()

@@ -15,13 +15,13 @@ LABELS = {
   'no_offsets': 'no offsets',
   'half_mask': 'constant mask',
 }
-CARRIED = 5  # rows of contexts, in front of those of what they act through
-# What changes: (name with unit, factor, half of the width that is shown at least: rounding is no effect).
+CARRIED = 5  # rows of contexts, above the rows without an adaptation
+# Change -> (name with unit, factor, least half width of the panel, so that rounding does not fill it).
 PANELS = {'accuracy_change': ('accuracy (points)', 100, 0.1), 'loss_change': ('loss (nats)', 1, 1e-3)}
 
 
 def draw(rows, title):
-  """A Figure of what changes by stage beside an image's own context, with intervals.
+  """A Figure of the changes from an image's own context by stage, with intervals.
 
   Args:
     rows: what `context_use.numbers_of` returned.
@@ -51,9 +51,9 @@ def draw(rows, title):
   axes[0, 0].set_yticks(-np.arange(len(names)), [LABELS[name] for name in names])
   axes[0, 1].legend(frameon=False, fontsize='small', loc='best')
   marked = any(rows[name] for name in ('confused', 'random'))
-  below = '\n*: uses the true class, which no image tells: an upper bound' if marked else ''
+  below = '\n*: an oracle, which uses the true class' if marked else ''
   figure.suptitle(
-    f"Other contexts than an image's own, or less that reads it: 95 % intervals{below}\n"
+    f"Other contexts than an image's own, or without a part that reads it: 95 % intervals{below}\n"
     f'{figures.run_title(title)}',
     fontsize=10,
   )

@@ -62,7 +62,7 @@ def save(figure, path):
   written = [path.with_name(f'{path.name}.{kind}') for kind in ('png', 'svg')]
   for kind, target in zip(('png', 'svg'), written, strict=True):
     with files.replacing(target) as part, matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
-      # A PNG has a box in the place of a letter that no font has; in an SVG it is there.
+      # A letter that the font lacks is a box in a PNG; an SVG has the letter itself.
       warnings.filterwarnings('ignore', 'Glyph .* missing from font', UserWarning)
       figure.savefig(part, format=kind, dpi=DPI, metadata={'Date': None} if kind == 'svg' else None)
   return written
@@ -71,7 +71,7 @@ def save(figure, path):
 def short(name, longest=LONGEST):
   """A class or file name for a caption: on one line, cut if it is long, and no mathematics.
 
-  Wide letters, as those of Chinese and Japanese, take the place of two.
+  Wide letters, such as those of Chinese and Japanese, count as two.
   """
   name = files.printable(name)
   ends = list(itertools.accumulate(2 if unicodedata.east_asian_width(c) in 'WF' else 1 for c in name))

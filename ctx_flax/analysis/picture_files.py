@@ -1,4 +1,4 @@
-"""Where the pictures of somebody's images lie: below one folder, none over another nor over an image."""
+"""Names for pictures of a user's images: below one folder, never over another picture or an image."""
 
 import os
 import pathlib
@@ -10,11 +10,11 @@ from ctx_flax.files import printable
 class PictureFiles:
   """A folder of PNG files, one for each image.
 
-  They lie there as the images lie below the folder that all of these have in common, and are named after
-  them: 'a/1.png' for 'a/1.jpg', or 'a/1.jpg.png' if names would be the same otherwise.
+  Their paths repeat those of the images below the folder that all images have in common: 'a/1.png' for
+  'a/1.jpg', or 'a/1.jpg.png' if two pictures would have the same name otherwise.
 
   Args:
-    folder: that gets them; it is made.
+    folder: of the pictures; whoever writes them creates it.
     images: names of all image files.
 
   Raises:
@@ -33,7 +33,7 @@ class PictureFiles:
     absolute = {name: os.path.abspath(name) for name in images}
     common = os.path.commonpath([os.path.dirname(path) for path in absolute.values()])
     below = {path: pathlib.Path(os.path.relpath(path, common)) for path in absolute.values()}
-    # Whole names in front of the ending if some would be the same without their own.
+    # With the images' own endings if some names would be the same without.
     same = len({path.with_suffix('') for path in below.values()}) < len(below)
     named = {path: f'{path.name if same else path.stem}.png' for path in below.values()}
     self._paths = {

@@ -36,8 +36,7 @@ def predict(config, workdir):
   Everything but the result goes to the standard error, so that the result can be piped.
 
   Args:
-    config: the config of a run; predict.{images, list, top, format, output, pictures} say what is classified
-      and how it is told.
+    config: the config of a run; predict.{images, list, top, format, output, pictures}.
     workdir: the folder of the run.
 
   Returns:
@@ -130,10 +129,10 @@ def draw(run, prediction, pictures):
   Args:
     run: a Run.
     prediction: of a file.
-    pictures: PictureFiles, which say where.
+    pictures: PictureFiles.
   """
   name = next(iter(prediction.values()))
-  # Read again: what a network is given of thousands of images is not kept.
+  # Read again, because the pixels of thousands of images would not fit into memory.
   images = images_of(run, run.task.source_of_files([name], run.class_names), [0], known=False)
   figure = funnel_figures.draw(prediction, images.pixels[0])
   figures.save(figure, pictures.path(name).with_suffix(''))

@@ -107,7 +107,7 @@ CAPTIONS = {
   'offsets_fields': 'Mean offset of the taps, stage by stage',
   'offsets_contexts': 'The contexts of the test images, two principal components',
   'offsets_kernel_deltas': 'The kernel deltas of the test images, two principal components',
-  'context_use': 'What changes with other contexts, or with less that reads them; * uses the true class',
+  'context_use': 'Changes with other contexts, or without a part that reads them; * uses the true class',
 }
 
 
