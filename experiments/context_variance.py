@@ -2,7 +2,7 @@
 
 Merges random sets of 1,000 classes into contexts, with the parameters that a network starts with, and prints
 the variance of the contexts over the sets as a share of their mean squared norm, for the paper's mean and for
-`merge_contrast`. A second or two.
+`merge_contrast`. Takes a second or two.
 """
 
 import jax

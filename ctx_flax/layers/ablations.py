@@ -1,12 +1,12 @@
-"""What contextual convolutions can leave out, to see what it is worth; ours, not the paper's."""
+"""The parts that contextual convolutions can leave out, to measure their worth; ours, not the paper's."""
 
 from typing import Any
 
 from ctx_flax.nearest import nearest
 
-# The three ways in which a layer adapts to an image; without all of them it is a plain convolution.
+# The three ways in which a layer adapts to an image. Without any of them a block has a plain convolution.
 ADAPTATIONS = 'offsets', 'mask', 'kernel_delta'
-# With the last one it adapts to the image alone: both branches get a context of zeros.
+# Without 'context' a layer adapts to the image alone: both branches get a context of zeros.
 ABLATIONS = *ADAPTATIONS, 'context'
 
 
