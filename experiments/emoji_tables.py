@@ -128,11 +128,16 @@ def _ladder(runs):
 
 
 def _variations(runs):
-  lines = ['| change | unseen styles % | points more than without it |', '|---|---|---|']
+  lines = [
+    '| change | training styles % | unseen styles % | points more than without it |',
+    '|---|---|---|---|',
+  ]
   for name, (arm, _, words) in VARIATIONS.items():
     if name in runs and arm in runs:
-      accuracy = percent([metrics['accuracy'] for metrics in runs[name]['train']])
-      lines.append(_row(f'{arm}: {words}', accuracy, _difference(runs, name, arm)))
+      accuracies = (
+        percent([metrics['accuracy'] for metrics in runs[name].get(job, [])]) for job in ('validate', 'train')
+      )
+      lines.append(_row(f'{arm}: {words}', *accuracies, _difference(runs, name, arm)))
   return lines
 
 

@@ -112,7 +112,9 @@ def test_evidence(experiment, calls):
   rows = [line for line in text.splitlines() if line.startswith('| plain |')]
   assert len(rows) == 3 and rows[0].startswith('| plain | 2 | 25.5 ± 0.7 | 25.5 ± 0.7 | ')
   assert '1,234' in rows[0]
-  assert '| rerank: contexts of what sets the considered classes apart | 35.5 ± 0.7 | +0.0 ' in text
+  assert (
+    '| rerank: contexts of what sets the considered classes apart | 35.5 ± 0.7 | 35.5 ± 0.7 | +0.0 ' in text
+  )
   assert '| +0.0 (+0.0 to +0.0) than naive |' in text
   # Both seeds differ by as much: an interval of no width.
   assert '| naive less plain-wide | +10.0 (+10.0 to +10.0) |' in text

@@ -224,6 +224,9 @@ def test_weights_that_do_not_fit_are_told_by_check_too(source, tmp_path):
   config.model.mask_gain = 2.0
   with pytest.raises(Halt, match=r'set --config\.model\.mask_gain=1\.0'):
     run.train(config, tmp_path / 'run')
+  config.model.update(mask_gain=1.0, merge_contrast=True)
+  with pytest.raises(Halt, match=r'set --config\.model\.merge_contrast=False'):
+    run.train(config, tmp_path / 'run')
   (tmp_path / 'empty').mkdir()
   with pytest.raises(Halt, match='is not the folder of a run'):
     run.train(settings(weights=str(tmp_path / 'empty')), tmp_path / 'run')

@@ -170,6 +170,13 @@ def test_reranking_weights_are_not_taken_for_reduction():
     load_torch_weights(state, small('ctx_convnext_mini', class_selection='reduction')[0])
 
 
+def test_mergers_of_means_are_not_taken_for_contrast():
+  model, variables = small('ctx_convnext_mini')
+  state = to_torch(variables, model, 'authors')
+  with pytest.raises(ValueError, match='merge_contrast=False'):
+    load_torch_weights(state, small('ctx_convnext_mini', merge_contrast=True)[0])
+
+
 def test_unknown_names_and_other_things_in_a_dict():
   model, _ = small('convnext_mini')
   with pytest.raises(

@@ -185,6 +185,8 @@ def _with_other_contexts(run, first, other, seed):
     return {f'{row}/{name}': value[i] for name, value in found.items() for i, row in enumerate(CONTEXTS)}
 
   parts = list(outputs_in_batches(run, outputs, 'other contexts', beside=beside))
+  if not np.array_equal(np.concatenate([part['index'] for part in parts]), first.index):
+    raise BadImage(f'not the same of the test {run.task.examples} could be read in both passes')
   return _by_row({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 

@@ -212,7 +212,7 @@ def _print(run, numbers):
   lines = [[*line[:-1], line[-1].partition(' ')[0]] for line in table(numbers['rows'])]
   print_table(f'Stage {last} with other contexts', (*COLUMNS[:-1], 'change'), lines, COLUMNS[:1])
   if reads_contexts(run.model):
-    print('*: an oracle, which uses the true class')
+    print('*: an oracle, in place of an upper bound: it uses the true class')
   shares = [
     (str(s), *(f'{100 * found[name]:.1f}' for name in ('variance', 'shared', 'shared_by_chance')))
     for s, found in numbers['contexts'].items()

@@ -51,7 +51,7 @@ def draw(rows, title):
   axes[0, 0].set_yticks(-np.arange(len(names)), [LABELS[name] for name in names])
   axes[0, 1].legend(frameon=False, fontsize='small', loc='best')
   marked = any(rows[name] for name in ('confused', 'random'))
-  below = '\n*: an oracle, which uses the true class' if marked else ''
+  below = '\n*: an oracle, in place of an upper bound: it uses the true class' if marked else ''
   figure.suptitle(
     f"Other contexts than an image's own, or without a part that reads it: 95 % intervals{below}\n"
     f'{figures.run_title(title)}',

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from ctx_flax.data import emoji_archive
+from ctx_flax.data import emoji_archive, photographs
 from ctx_flax.data.decode import BadImage
 from ctx_flax.data.emoji_draw import draw
 from ctx_flax.data.emoji_styles import TEST_STYLES, TRAIN_STYLES
+from ctx_flax.data.patches import PHOTOGRAPHS
 from ctx_flax.files import printable
 
 CLASSES = pathlib.Path(__file__).with_name('emoji_classes.txt')
@@ -77,7 +78,7 @@ def emoji(data: Any, split: str) -> Emoji:
     split: 'train' or 'test'.
 
   Raises:
-    FileNotFoundError: data.path is empty, or the pictures are not there.
+    FileNotFoundError: data.path is empty, or the pictures or a photograph of the backgrounds are not there.
     ValueError: a field is wrong, or the pictures are damaged or incomplete.
   """
   known = class_list()
@@ -89,6 +90,8 @@ def emoji(data: Any, split: str) -> Emoji:
   if length < 1:
     field = 'images_per_class' if split == 'train' else 'test_images'
     raise ValueError(f'data.{field} must be 1 or more, but is {data[field]}')
+  for package, file in PHOTOGRAPHS.values():  # before the first image that needs one
+    photographs.shipped(package, file)
   names = tuple(known[i * len(known) // data.classes] for i in range(data.classes))
   path = archive_path(data)
   drawn = TRAIN_STYLES if split == 'train' else TESTED[data.test_styles]

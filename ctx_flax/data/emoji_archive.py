@@ -63,8 +63,16 @@ class _Pictures:
     return picture
 
 
-@functools.cache
+OPENING = threading.Lock()
+
+
 def _pictures(path):
+  with OPENING:  # threads that both found nothing would open it twice
+    return _opened(path)
+
+
+@functools.cache
+def _opened(path):
   return _Pictures(path)
 
 

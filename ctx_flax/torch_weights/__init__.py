@@ -90,12 +90,13 @@ def _ours_from_torch(
     raise ValueError(f'{what} holds weights of an unknown network ({listed}, ...); known: {known}')
   if source.family != family:
     raise ValueError(f'{what} holds the weights of {source}, which do not fit a {family}')
-  if (
-    source.name == 'authors'
-    and isinstance(model, Network)
-    and model.contextual
-    and model.class_selection == 'reduction'
-  ):
+  of_authors = source.name == 'authors' and isinstance(model, Network) and model.contextual
+  if of_authors and model.merge_contrast:
+    raise ValueError(
+      f'{what} holds the weights of {source}, whose mergers were trained on plain means: create the '
+      'model with merge_contrast=False'
+    )
+  if of_authors and model.class_selection == 'reduction':
     raise ValueError(
       f'{what} holds the weights of {source}, which was trained to score all classes at every stage: create '
       "the model with class_selection='rerank' (the default, 'reduction', is the paper's)"

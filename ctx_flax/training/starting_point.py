@@ -97,7 +97,8 @@ def initial_variables(
   if is_contextual(theirs.get('backbone') or theirs.get('name', '')):
     for field, (default, what) in MEANINGS.items():
       own, saved = getattr(model, field, default), theirs.get(field, default)
-      if own != saved:
+      # A plain network has kernels of these, but no mergers.
+      if own != saved and (model.contextual or what == 'kernels'):
         raise ValueError(
           f'{init.weights} was trained with model.{field}={saved}, and its {what} mean something else '
           f'with {own}: set --config.model.{field}={saved}'
