@@ -5,10 +5,12 @@ import pickle
 
 import numpy as np
 import pytest
+from emoji_pictures import archive
 from PIL import Image
 
 from ctx_flax.configs import default
-from ctx_flax.data import sources
+from ctx_flax.data import emoji, sources
+from ctx_flax.data.emoji_styles import STYLES
 
 
 @pytest.fixture
@@ -36,6 +38,8 @@ def data(tmp_path):
   }
   for name, values in lists.items():
     (tmp_path / f'{name}.txt').write_text(''.join(f'{i} {value}\n' for i, value in enumerate(values, 1)))
+  names = emoji.class_list()
+  archive(tmp_path, STYLES, [names[i * len(names) // data.classes] for i in range(data.classes)])
   return data
 
 
@@ -106,11 +110,11 @@ def test_a_source_is_small_enough_to_be_sent_to_workers(data, name):
   [
     (
       'digit',
-      "unknown data.name 'digit'; known: cub, digits, glyphs, .*:BUILDER; did you mean 'digits'\\?$",
+      "unknown data.name 'digit'; known: cub, digits, emoji, glyphs, .*:BUILDER; did you mean 'digits'\\?$",
     ),
     ('imagefolder', "did you mean 'image_folder'"),
     ('imagenet', "unknown data.name 'imagenet'"),
-    ('xyz', "unknown data.name 'xyz'; known: cub, digits, glyphs, .*, patches and tfds:BUILDER"),
+    ('xyz', "unknown data.name 'xyz'; known: cub, digits, emoji, glyphs, .*, patches and tfds:BUILDER"),
     ('', "unknown data.name ''; known: "),
     ('Glyphs', "did you mean 'glyphs'"),
   ],
