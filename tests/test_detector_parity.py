@@ -12,8 +12,11 @@ from ctx_flax.torch_weights import to_torch
 from ctx_flax.training.parallel import AXIS
 from ctx_flax.training.terms import weighted_loss
 
-# What float32 leaves of the reference's own gradients in float64: of each parameter's largest entry.
-TOLERANCE = {'mask_rcnn': 1e-4, 'cascade_mask_rcnn': 2e-3}
+# Relative error of gradients by norm: (of any parameter, median over parameters). An activation near zero passes
+# a ReLU or not as the processor rounds, which moves single entries of the heads before it by a finite amount: on
+# one processor all entries were within 1e-4 and 2e-3 of the largest, on another one 1.5e-3 and 1.4e-2, with
+# errors by norm of up to 1.1e-3 and 1.1e-2 and medians of 2.9e-5 and 5.4e-4.
+TOLERANCE = {'mask_rcnn': (5e-3, 2e-4), 'cascade_mask_rcnn': (3e-2, 3e-3)}
 
 
 def settings(name):
@@ -119,11 +122,16 @@ def test_gradients(step):
   variables = {'params': step.gradients} | ({'batch_stats': step.statistics} if step.statistics else {})
   actual, expected = to_torch(variables, step.model, 'mmdet'), of_prefix(arrays, 'grad.')
   assert expected.keys() <= actual.keys()
+  largest, median = TOLERANCE[step.name]
+  errors = {}
   for name, gradient in expected.items():
-    scale = np.abs(gradient).max()
-    np.testing.assert_allclose(
-      actual[name], gradient, atol=TOLERANCE[step.name] * scale, rtol=0, err_msg=name
-    )
+    error, norm = np.linalg.norm(actual[name] - gradient), np.linalg.norm(gradient)
+    if norm:
+      errors[name] = error / norm
+    else:
+      assert error == 0, name
+  assert max(errors.values()) < largest, max(errors, key=errors.get)
+  assert np.median(list(errors.values())) < median
 
 
 def test_statistics(step):
