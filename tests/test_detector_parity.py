@@ -12,9 +12,9 @@ from ctx_flax.torch_weights import to_torch
 from ctx_flax.training.parallel import AXIS
 from ctx_flax.training.terms import weighted_loss
 
-# Relative error of gradients by norm: (of any parameter, median over parameters). An activation near zero passes
-# a ReLU or not as the processor rounds, which moves single entries of the heads before it by a finite amount: on
-# one processor all entries were within 1e-4 and 2e-3 of the largest, on another one 1.5e-3 and 1.4e-2, with
+# Relative error of gradients by norm: (of any parameter, median over parameters). A ReLU passes an activation
+# near zero or not as the processor rounds, which moves single entries of the gradients by a finite amount: on
+# one processor all were within 1e-4 and 2e-3 of the largest, on another one within 1.5e-3 and 1.4e-2, with
 # errors by norm of up to 1.1e-3 and 1.1e-2 and medians of 2.9e-5 and 5.4e-4.
 TOLERANCE = {'mask_rcnn': (5e-3, 2e-4), 'cascade_mask_rcnn': (3e-2, 3e-3)}
 
