@@ -15,10 +15,9 @@ import os
 import pathlib
 from typing import Any
 
-import numpy as np
-
 from ctx_flax.data import emoji_archive, photographs
 from ctx_flax.data.decode import BadImage
+from ctx_flax.data.drawn import Drawn, options_of
 from ctx_flax.data.emoji_draw import draw
 from ctx_flax.data.emoji_styles import TEST_STYLES, TRAIN_STYLES
 from ctx_flax.data.patches import PHOTOGRAPHS
@@ -31,43 +30,25 @@ LARGEST_FROM_48 = 40  # largest side of images that are drawn from the pictures 
 TESTED = {'unseen': TEST_STYLES, 'training': TRAIN_STYLES}
 
 
-@dataclasses.dataclass(frozen=True)
-class Emoji:
-  """Image i shows class i % num_classes, in a test in each of its styles in turn.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Emoji(Drawn):
+  """Image i shows class i % num_classes, in a test in its style number i // num_classes.
 
-  Attributes:
+  Attributes, beside those of Drawn:
     path: of the archive of pictures.
-    class_names: of the classes, in the order of the labels.
     styles: for each class the styles to draw it in.
-    image_size, length, seed: of the images.
-    split: 'train' or 'test'.
   """
 
   path: pathlib.Path
-  class_names: tuple[str, ...]
   styles: tuple[tuple[str, ...], ...]
-  image_size: int
-  length: int
-  split: str
-  seed: int
-
-  @property
-  def num_classes(self) -> int:
-    return len(self.class_names)
-
-  def __len__(self) -> int:
-    return self.length
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     turn, label = divmod(index, self.num_classes)
-    rng = np.random.default_rng((self.seed, self.split == 'test', index))
+    rng = self.generator(index)
     styles = self.styles[label]
     style = styles[turn % len(styles) if self.split == 'test' else rng.integers(len(styles))]
     picture = emoji_archive.picture(self.path, style, self.class_names[label])
     return {'image': draw(picture, self.image_size, rng), 'label': label}
-
-  def name(self, index: int) -> str:
-    return f'{self.split}[{index}]'
 
 
 def emoji(data: Any, split: str) -> Emoji:
@@ -105,7 +86,7 @@ def emoji(data: Any, split: str) -> Emoji:
     raise ValueError(
       f'{printable(path)} lacks {len(missing)} of {len(names)} emoji, such as {missing[0]}: prepare it again'
     )
-  return Emoji(path, names, styles, data.image_size, length, split, data.split_seed)
+  return Emoji(path=path, class_names=names, styles=styles, length=length, **options_of(data, split))
 
 
 def archive_path(data: Any) -> pathlib.Path:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ctx_flax.data.drawn import images_of
+from ctx_flax.data.drawn import Drawn, images_of, options_of
 from ctx_flax.data.fonts import font_file
 
 LIST = pathlib.Path(__file__).with_name('glyph_classes.txt')
@@ -31,28 +31,15 @@ NOISE = 20.0  # largest standard deviation, in grey values
 CONTRAST = 90.0  # least difference of the two grey values
 
 
-@dataclasses.dataclass(frozen=True)
-class Glyphs:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Glyphs(Drawn):
   """Image i shows character i % num_classes."""
-
-  class_names: tuple[str, ...]
-  image_size: int
-  length: int
-  split: str
-  seed: int
-
-  @property
-  def num_classes(self) -> int:
-    return len(self.class_names)
-
-  def __len__(self) -> int:
-    return self.length
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     import cv2
 
     label = index % self.num_classes
-    rng = np.random.default_rng((self.seed, self.split == 'test', index))
+    rng = self.generator(index)
     fonts = FONTS[self.split]
     ink = drawn(self.class_names[label], fonts[rng.integers(len(fonts))])
     change, kernel = rng.integers(-1, 3), np.ones((3, 3), np.uint8)
@@ -67,16 +54,14 @@ class Glyphs:
     image += rng.standard_normal((size, size), np.float32) * np.float32(rng.uniform(0, NOISE))
     return {'image': np.clip(image, 0, 255).astype(np.uint8)[..., None], 'label': label}
 
-  def name(self, index: int) -> str:
-    return f'{self.split}[{index}]'
-
 
 def glyphs(data: Any, split: str) -> Glyphs:
   """data.images_per_class images of each of data.classes characters to train, a fifth as many to test."""
   names = class_list()
   if not 2 <= data.classes <= len(names):
     raise ValueError(f'data.classes is {data.classes}: glyphs has 2 to {len(names)}')
-  return Glyphs(names[: data.classes], data.image_size, images_of(data, split), split, data.split_seed)
+  names = names[: data.classes]
+  return Glyphs(class_names=names, length=images_of(data, split), **options_of(data, split))
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctx_flax.data import photographs
-from ctx_flax.data.drawn import images_of
+from ctx_flax.data.drawn import Drawn, images_of, options_of
 
 LIST = pathlib.Path(__file__).with_name('patch_classes.json')
 PHOTOGRAPHS = {  # name -> (package, file in it)
@@ -42,33 +42,18 @@ GAIN = (0.75, 1.25)  # of each channel
 OFFSET = 25.0  # of all channels, either way
 
 
-@dataclasses.dataclass(frozen=True)
-class Patches:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Patches(Drawn):
   """Image i is a crop of region i % num_classes. Regions are (photograph, top, left)."""
 
   regions: tuple[tuple[str, int, int], ...]
-  image_size: int
-  length: int
-  split: str
-  seed: int
-
-  @property
-  def num_classes(self) -> int:
-    return len(self.regions)
-
-  @property
-  def class_names(self) -> tuple[str, ...]:
-    return tuple(f'{name} {top},{left}' for name, top, left in self.regions)
-
-  def __len__(self) -> int:
-    return self.length
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     import cv2
 
     label = index % self.num_classes
     name, top, left = self.regions[label]
-    rng = np.random.default_rng((self.seed, self.split == 'test', index))
+    rng = self.generator(index)
     dy, dx = centre(rng, self.split)
     angle, scale = np.radians(rng.uniform(-ROTATE, ROTATE)), rng.uniform(*SCALE)
     # From the crop's pixels to the photograph's.
@@ -84,16 +69,16 @@ class Patches:
     crop = crop * rng.uniform(*GAIN, 3).astype(np.float32) + np.float32(rng.uniform(-OFFSET, OFFSET))
     return {'image': np.clip(crop, 0, 255).astype(np.uint8), 'label': label}
 
-  def name(self, index: int) -> str:
-    return f'{self.split}[{index}]'
-
 
 def patches(data: Any, split: str) -> Patches:
   """data.images_per_class crops of each of data.classes regions to train, a fifth as many to test."""
   regions = region_list()
   if not 2 <= data.classes <= len(regions):
     raise ValueError(f'data.classes is {data.classes}: patches has 2 to {len(regions)}')
-  return Patches(regions[: data.classes], data.image_size, images_of(data, split), split, data.split_seed)
+  regions = regions[: data.classes]
+  names = tuple(f'{name} {top},{left}' for name, top, left in regions)
+  length = images_of(data, split)
+  return Patches(regions=regions, class_names=names, length=length, **options_of(data, split))
 
 
 def centre(rng: np.random.Generator, split: str) -> tuple[int, int]:
