@@ -26,7 +26,7 @@ from ctx_flax.training import setup
 from ctx_flax.training.halt import Halt, bad_input
 from ctx_flax.training.repeats import mean_and_deviation
 from ctx_flax.training.run_lock import RunLock
-from experiments import arms, emoji, side_by_side, times
+from experiments import arms, emoji, emoji_arms, side_by_side, times
 
 SWEPT = 'reduction-warmup'  # the arm whose alpha is swept
 
@@ -37,9 +37,11 @@ def main(arguments=None):
     with bad_input():
       at = side_by_side.places(chosen.side_by_side)
       if chosen.data == 'emoji':
-        sizes = chosen.size, chosen.steps or emoji.STEPS, chosen.seeds
-        experiment = emoji.Experiment(chosen.data_path, chosen.workdir, *sizes, tuple(at))
-        sources.open_source(emoji.base_config(experiment).data, 'train')  # not only when the first run fails
+        sizes = chosen.size, chosen.steps or emoji_arms.STEPS, chosen.seeds
+        experiment = emoji_arms.Experiment(chosen.data_path, chosen.workdir, *sizes, tuple(at))
+        sources.open_source(
+          emoji_arms.base_config(experiment).data, 'train'
+        )  # not only when the first run fails
     with RunLock(chosen.workdir):
       if chosen.data == 'emoji':
         emoji.run(experiment, chosen.rounds)
@@ -58,7 +60,9 @@ def parse(arguments):
   )
   parser.add_argument('data', choices=[*arms.DATA, 'emoji'])
   parser.add_argument('--data-path', type=pathlib.Path, help='emoji: the folder of the pictures')
-  parser.add_argument('--size', type=int, default=32, choices=emoji.STEM_STRIDES, help='emoji: of the images')
+  parser.add_argument(
+    '--size', type=int, default=32, choices=emoji_arms.STEM_STRIDES, help='emoji: side of the images'
+  )
   parser.add_argument(
     '--arms', nargs='+', choices=arms.ARMS, default=list(arms.ARMS), help='not for emoji; default: all'
   )
@@ -95,9 +99,9 @@ def parse(arguments):
     for name in ('arms', 'warmup_epochs', 'alpha_sweep'):
       if getattr(chosen, name) != parser.get_default(name):
         parser.error(f'--{name.replace("_", "-")} is not for emoji')
-    if 0 < chosen.steps < emoji.FEWEST_STEPS:
-      parser.error(f'--steps must be {emoji.FEWEST_STEPS} or more for emoji, but is {chosen.steps}')
-  chosen.seeds = chosen.seeds or (emoji.SEEDS if chosen.data == 'emoji' else 5)
+    if 0 < chosen.steps < emoji_arms.FEWEST_STEPS:
+      parser.error(f'--steps must be {emoji_arms.FEWEST_STEPS} or more for emoji, but is {chosen.steps}')
+  chosen.seeds = chosen.seeds or (emoji_arms.SEEDS if chosen.data == 'emoji' else 5)
   name = f'emoji-{chosen.size}' if chosen.data == 'emoji' else chosen.data
   chosen.workdir = chosen.workdir or pathlib.Path('runs/evidence') / name
   return chosen

@@ -9,7 +9,7 @@ import numpy as np
 from ctx_flax import files
 from ctx_flax.analysis import records
 from ctx_flax.training.repeats import mean_and_deviation
-from experiments import emoji
+from experiments import emoji_arms
 from experiments.emoji_variations import VARIATIONS
 from experiments.results import read_result
 
@@ -19,11 +19,11 @@ DIFFERENCES = (
   *(('plain-wide', 'plain'), ('naive', 'plain-wide'), ('reduction-warmup', 'naive'), ('rerank', 'naive')),
   *(('reduction-warmup', 'plain-wide'), ('rerank', 'plain-wide')),
 )
-STEPS_OF_LADDER = ('plain', *emoji.LADDER, 'naive', 'reduction-warmup', 'rerank')
+STEPS_OF_LADDER = ('plain', *emoji_arms.LADDER, 'naive', 'reduction-warmup', 'rerank')
 
 
 def write(
-  experiment: emoji.Experiment, rates: dict[str, float], counts: tuple[int, ...], more: dict[str, Any]
+  experiment: emoji_arms.Experiment, rates: dict[str, float], counts: tuple[int, ...], more: dict[str, Any]
 ) -> dict[str, Any]:
   """Writes evidence.json and evidence.md of an experiment; returns what the first holds.
 
@@ -42,8 +42,8 @@ def write(
     'runs': {
       steps: {name: arm for name in names if (arm := _arm(experiment, steps, name))}
       for steps, names in (
-        (experiment.steps, (*emoji.COMPARED, *emoji.LADDER, *VARIATIONS)),
-        (2 * experiment.steps, tuple(emoji.COMPARED)),
+        (experiment.steps, (*emoji_arms.COMPARED, *emoji_arms.LADDER, *VARIATIONS)),
+        (2 * experiment.steps, tuple(emoji_arms.COMPARED)),
       )
     },
   }
@@ -72,7 +72,7 @@ def markdown(evidence: dict[str, Any]) -> str:
     if compared:
       lines += [f'## {steps} steps', '', *_table(compared, evidence['arms']), '', *_differences(runs), '']
   runs = evidence['runs'][evidence['steps']]
-  if any(name in runs for name in emoji.LADDER):
+  if any(name in runs for name in emoji_arms.LADDER):
     lines += ['## From plain to contextual, one part at a time', '', *_ladder(runs), '']
   if any(name in runs for name in VARIATIONS):
     lines += ['## One change at a time', '', *_variations(runs), '']
@@ -94,7 +94,7 @@ def _table(runs, more):
     kept = [mean(f'recall{s}') for s in (2, 3, 4) if f'recall{s}' in tested[0]]
     lines.append(
       _row(
-        emoji.COMPARED.get(name) or f'ladder: {emoji.LADDER[name]}',
+        emoji_arms.COMPARED.get(name) or f'ladder: {emoji_arms.LADDER[name]}',
         len(tested),
         percent([metrics['accuracy'] for metrics in tested]),
         percent([metrics['accuracy'] for metrics in arm.get('validate', [])]),
@@ -123,7 +123,7 @@ def _ladder(runs):
     if name == 'rerank' and 'naive' in runs:  # another way to select, not one more part
       more = f'{_difference(runs, name, "naive")} than naive'
     accuracy = percent([metrics['accuracy'] for metrics in runs[name]['train']])
-    lines.append(_row(emoji.LADDER.get(name) or emoji.COMPARED[name], accuracy, more))
+    lines.append(_row(emoji_arms.LADDER.get(name) or emoji_arms.COMPARED[name], accuracy, more))
   return lines
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ctx_flax.analysis import records
-from experiments import emoji, emoji_tables, side_by_side
+from experiments import emoji, emoji_arms, emoji_tables, side_by_side
 from experiments.emoji_variations import VARIATIONS
 from experiments.results import RESULTS, read_result
 
@@ -14,7 +14,7 @@ COUNTS = (700, 300, 60)
 
 @pytest.fixture
 def experiment(tmp_path):
-  return emoji.Experiment(tmp_path / 'pictures', tmp_path, steps=40, seeds=2)
+  return emoji_arms.Experiment(tmp_path / 'pictures', tmp_path, steps=40, seeds=2)
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def calls(monkeypatch):
 
   monkeypatch.setattr(side_by_side, 'run_each', run_each)
   monkeypatch.setattr(emoji.times, 'sizes_and_times', lambda configs, _: {'plain': {'parameters': 1234}})
-  monkeypatch.setattr(emoji.arms, 'widened', lambda keywords, *_: (20, 40, 80, 160))
-  monkeypatch.setattr(emoji.arms, 'parameters', lambda *_: 1)
+  monkeypatch.setattr(emoji_arms.arms, 'widened', lambda keywords, *_: (20, 40, 80, 160))
+  monkeypatch.setattr(emoji_arms.arms, 'parameters', lambda *_: 1)
   return asked
 
 
@@ -62,7 +62,10 @@ def test_nothing_is_chosen_on_the_test_styles(experiment, calls):
       else:
         assert config.data.test_styles == 'unseen' and job in ('train', 'recall', 'validate', 'context')
   kinds = [(job, next(iter(configs)).split('/')[0]) for job, configs in calls]
-  lengths = [(job, str(steps)) for steps in (40, 80, 40) for job in ('train', 'validate', 'context')]
+  # Two seeds of S, of 2 S and of the variations, each whole before the next.
+  lengths = [
+    (job, str(steps)) for steps in (40, 40, 80, 80, 40, 40) for job in ('train', 'validate', 'context')
+  ]
   assert kinds == [('train', 'rates'), ('train', '40'), ('recall', '40'), *lengths]
 
 
@@ -77,10 +80,10 @@ def test_each_arm_has_the_rate_of_its_family_and_what_its_name_says(experiment, 
       assert config.optimizer.warmup_steps == int(length) // 20
   of = lambda arm: runs[f'40/{arm}/seed-1']
   everything = (1000,) * 3
-  assert {arm: of(arm).model.class_counts for arm in ('naive', *emoji.LADDER)} == dict.fromkeys(
-    ('naive', *emoji.LADDER), everything
+  assert {arm: of(arm).model.class_counts for arm in ('naive', *emoji_arms.LADDER)} == dict.fromkeys(
+    ('naive', *emoji_arms.LADDER), everything
   )
-  assert all(of(arm).model.class_counts == COUNTS for arm in emoji.SELECTING)
+  assert all(of(arm).model.class_counts == COUNTS for arm in emoji_arms.SELECTING)
   assert of('rerank').model.class_selection == 'rerank'
   assert of('reduction-warmup').train.class_counts_warmup and not of('reduction').train.class_counts_warmup
   assert of('plain-wide').model.dims == (20, 40, 80, 160)
@@ -92,7 +95,7 @@ def test_each_arm_has_the_rate_of_its_family_and_what_its_name_says(experiment, 
     (),
   ]
   looked_at = {name.split('/')[1] for job, configs in calls if job == 'context' for name in configs}
-  assert looked_at == {'naive', *emoji.SELECTING, *VARIATIONS}
+  assert looked_at == {'naive', *emoji_arms.SELECTING, *VARIATIONS}
   assert of('rerank-contrast').model.merge_contrast and not of('rerank').model.merge_contrast
   for name, (arm, fields, _) in VARIATIONS.items():
     same = of(name)
@@ -103,8 +106,9 @@ def test_each_arm_has_the_rate_of_its_family_and_what_its_name_says(experiment, 
     assert same == of(arm)
 
 
-def test_evidence(experiment, calls):
+def test_evidence(experiment, calls, capsys):
   evidence = emoji.run(experiment)
+  assert (experiment.workdir / 'evidence.md').read_text() in capsys.readouterr().out
   stored = json.loads((experiment.workdir / 'evidence.json').read_text())
   assert stored == json.loads(json.dumps(records.plain(evidence)))
   assert stored['runs']['80']['rerank']['context'] == [{'rows': {'own': {}}}] * 2
