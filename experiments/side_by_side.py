@@ -107,7 +107,11 @@ def run_each(
     after({name: result for name, result in results.items() if result})
   if not total:
     return results
-  print(f'{job}: {total} of {len(configs)} to do, {len(at)} at a time', flush=True)
+  progress = printable(folder / next(name for name in configs if not results[name]) / LOG)
+  print(
+    f'{job}: {total} of {len(configs)} to do, {len(at)} at a time; progress of the first: {progress}',
+    flush=True,
+  )
   pool = _Pool(job, folder, at, waiting)
   with contextlib.closing(pool.finished()) as finished:
     for name, result in finished:

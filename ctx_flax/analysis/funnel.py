@@ -1,4 +1,4 @@
-"""The class funnel of an image: what each stage thought, and how many classes it left to the next."""
+"""The class funnel of an image: the best classes of each stage, and how many it leaves to the next."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Figures of class funnels: how many classes each stage considers, and which it thinks best."""
+"""Figures of class funnels: how many classes each stage considers, and the best of them."""
 
 import itertools
 import pathlib

@@ -79,7 +79,7 @@ def write(run, beside=None):
     )
     sections.append(('curves', 'Training', content))
     explained = grad_cam.write(run)
-    sections.append(('funnel', 'What the stages think', funnels(run, explained)))
+    sections.append(('funnel', 'What each stage considers', funnels(run, explained)))
     if contextual:
       sections.append(('recall', 'How many classes to keep', pictures(recall_curves.write(run), CAPTIONS)))
     sections.append(('cam', 'What the prediction rests on', pictures(explained, CAPTIONS)))
@@ -144,7 +144,7 @@ def _share(decided, name):
 
 
 def funnels(run, explained):
-  """What each stage thinks of the explained images, and how many classes it leaves: a picture and a table.
+  """The class funnels of the explained images, as a picture and as a table.
 
   Args:
     run: a Run.
